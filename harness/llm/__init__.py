@@ -1,0 +1,1 @@
+"""The LLM seam: one client protocol; live, replayed and simulated models behind it."""

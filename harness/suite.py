@@ -1,0 +1,175 @@
+"""The suite protocol: what a task is, and how suites are found by name.
+
+A task states, in one file: its prose and signature for prompts; workloads split into search, final
+and held-out (never shown to a method); input generation from a seed; a vectorised reference in
+float64; tolerances per output; named baselines; a roofline floor; one correct, naive starting
+program per language; optionally a design space for the simulated model.
+
+Arrays are numpy arrays on a CPU device. Everything here is used by the trusted judge only;
+candidate code never runs in a process that holds a task.
+
+Standard library and numpy only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.design_space import DesignSpace
+from harness.errors import UnknownName, UsageError
+from harness.loading import load
+from harness.types import Language, Workload
+
+Array = npt.NDArray[Any]
+Arrays = dict[str, Array]
+
+SUITES: dict[str, str] = {"cpu": "suites.cpu:suite"}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A named size. Every axis is an int64 field of the Inputs struct that a candidate receives."""
+
+    name: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output: row-major, contiguous, 64-byte aligned.
+
+    dtype: "float32", "float64", "int32" or "int64". shape: axis names or integers.
+    index: index metadata (page tables, row pointers): the only contents that `plan` may see.
+    """
+
+    name: str
+    dtype: Literal["float32", "float64", "int32", "int64"]
+    shape: tuple[str | int, ...]
+    doc: str
+    index: bool = False
+
+    def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
+        """The concrete shape for a workload's axes. Raises KeyError for an axis that it lacks."""
+        return tuple(axes[s] if isinstance(s, str) else s for s in self.shape)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The interface of a candidate: axes, then input tensors, then output tensors, in this
+    order."""
+
+    axes: tuple[Axis, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """When an output counts as correct: every element |x - ref| <= absolute + relative * |ref|, and
+    ||x - ref|| <= norm * ||ref|| (Frobenius). Where the reference is not finite, x must be equal to
+    it; where it is finite, x must be finite. why: how the numbers were calibrated.
+    """
+
+    absolute: float
+    relative: float
+    norm: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """What these inputs require at the least: floating-point operations, and bytes that must be
+    read or written once. The roofline floor is max(flops / peak, bytes / bandwidth) of the measured
+    device."""
+
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A named implementation that the score is relative to; trusted, run in a worker of its own.
+
+    source: a Python program in the evaluator's python language (see docs/tasks.md).
+    """
+
+    name: str
+    version: str
+    source: str
+    language: Language = "python"
+
+
+class Task(ABC):
+    """One problem. Attributes are constants of the task; bump `version` when any of them
+    changes."""
+
+    name: str
+    version: str
+    title: str
+    prose: str  # what to compute, for prompts: semantics, layouts, edge cases, what is allowed
+    signature: Signature
+    libraries: Literal["forbidden", "allowed"] = "forbidden"
+    search: tuple[Workload, ...]
+    final: tuple[Workload, ...]
+    held_out: tuple[Workload, ...]
+    tolerances: Mapping[str, Tolerance]  # per output name
+    baselines: tuple[Baseline, ...]  # the first is the one that the score is relative to
+    starts: Mapping[Language, str]  # correct, naive programs
+    design_space: DesignSpace | None = None
+
+    @abstractmethod
+    def fill(self, workload: Workload, rng: np.random.Generator, inputs: Arrays) -> None:
+        """Write one call's fresh contents into every input array, in place, index metadata
+        included."""
+
+    @abstractmethod
+    def reference(self, workload: Workload, inputs: Arrays) -> Arrays:
+        """The expected outputs in float64 (integers as they are), newly allocated."""
+
+    @abstractmethod
+    def work(self, workload: Workload, inputs: Arrays) -> Work:
+        """The floor's operands for these inputs."""
+
+    @property
+    def workloads(self) -> dict[str, Workload]:
+        """Every workload of every split by name. A name in two splits is the same workload."""
+        return {w.name: w for w in (*self.search, *self.final, *self.held_out)}
+
+    def start(self, language: Language) -> str:
+        """The starting program. Raises UnknownName if the task has none in this language."""
+        if language not in self.starts:
+            raise UnknownName(f"language for task {self.name}", language, self.starts)
+        return self.starts[language]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set of tasks. default_tasks: what `make compare` runs when TASKS is not given.
+    language: what candidates are written in unless the user says otherwise."""
+
+    name: str
+    title: str
+    tasks: tuple[Task, ...]
+    default_tasks: tuple[str, ...]
+    language: Language
+
+    def task(self, name: str) -> Task:
+        """The task called `name`. Raises UnknownName with did-you-mean."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise UnknownName(f"task of suite {self.name}", name, [t.name for t in self.tasks])
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by name ("cpu") or "module:attribute". Raises UnknownName or UsageError."""
+    suite = load("suite", name, SUITES)
+    if not isinstance(suite, Suite):
+        raise UsageError(f"{name!r} is a {type(suite).__name__}, expected a harness.suite.Suite.")
+    return suite

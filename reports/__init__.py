@@ -1,0 +1,1 @@
+"""Reports from run folders alone: no GPU, no key."""

@@ -1,0 +1,1 @@
+"""Task suites. Each is a package with a `suite` attribute; see CONTRIBUTING.md."""
