@@ -19,7 +19,8 @@ def system_block(card: TaskCard) -> str:
         "You are an expert performance engineer. You write one kernel. A machine that you cannot "
         "see judges it: it must first be correct on every workload, and then be fast. Its score is "
         f"the geometric mean over workloads of the latency of {card.baseline} divided by its own "
-        "latency, so higher is better. All inputs change with every call: keep no results between calls."
+        "latency, so higher is better. All inputs change with every call: keep no results between "
+        "calls."
     )
 
 
@@ -46,5 +47,6 @@ def answer_block(card: TaskCard) -> str:
     """The form of the answer, the same for all methods, read by `Problem.candidate_from`."""
     return (
         f"Answer with the complete program in one code block fenced with "
-        f"```{FENCES[card.language]}. Text outside the block is ignored. Leave nothing out: the block is compiled as it is."
+        f"```{FENCES[card.language]}. Text outside the block is ignored. Leave nothing out: the "
+        "block is compiled as it is."
     )
