@@ -19,7 +19,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -303,34 +303,13 @@ def geometric_mean(values: Sequence[float]) -> float:
 def outcome_to_json(outcome: Passed | Failed) -> JsonObject:
     """Raw JSON of an outcome. The field order is part of the log's format."""
     if isinstance(outcome, Failed):
-        return {
-            "status": outcome.status.value,
-            "stage": outcome.stage.value,
-            "check": outcome.check,
-            "workload": outcome.workload,
-            "message": outcome.message,
-            "evidence": dict(outcome.evidence),
-        }
+        return asdict(outcome)
     return {
         "status": Status.PASSED.value,
         "score": outcome.score,
         "score_low": outcome.score_low,
         "score_high": outcome.score_high,
-        "measurements": [
-            {
-                "workload": m.workload,
-                "latency_us": m.latency_us,
-                "baseline_us": m.baseline_us,
-                "speedup": m.speedup,
-                "speedup_low": m.speedup_low,
-                "speedup_high": m.speedup_high,
-                "floor_us": m.floor_us,
-                "samples": m.samples,
-                "plan_us": m.plan_us,
-                "flags": list(m.flags),
-            }
-            for m in outcome.measurements
-        ],
+        "measurements": [asdict(m) | {"flags": list(m.flags)} for m in outcome.measurements],
     }
 
 

@@ -1,1 +1,10 @@
-"""Reports from run folders alone: no GPU, no key."""
+"""Reports: from a comparison folder alone to one HTML page, and CSV, Markdown, LaTeX and SVG.
+
+    comparison folder → manifest, frames → results → statistics → tables, figures → page
+
+Covered: everything that can be derived from `comparison.json`, each run's `manifest.json` and
+`events.jsonl`, and `confirm/*.json`. Not covered: timing or checking (the evaluator's), prompts,
+replies and programs (in blobs; `harness show` reads those). The one kind of blob that is opened is
+a world model that was too large for its event. Whoever calls this on a machine that is also timing
+candidates holds the machine lock shared meanwhile.
+"""

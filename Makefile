@@ -1,0 +1,102 @@
+# One target per thing one does; each makes the environment it needs, once.
+#
+#   make compare   compare methods and write a report     make test    the test suite
+#   make report    rebuild the report of a run folder     make check   lint, format, types
+#   make bench     the benchmarks                         make zoo     the evaluator against its cheats
+#
+#   make compare TASKS="matmul softmax" METHODS="best_of_n ksearch[k=3]" SEEDS=3 BUDGET=20 RUNS=runs/a
+#
+# PYTHON=/path/to/python uses that interpreter and installs nothing (it lists what is missing).
+# TORCH_INDEX=URL takes torch from that index, e.g. https://download.pytorch.org/whl/cpu (CPU only).
+# What each variable of `compare` means: harness compare --help.
+
+SUITE ?= cpu
+TASKS ?=
+METHODS ?= best_of_n ksearch[k=3,cycle_limit=2] ksearch[k=3,cycle_limit=2]+simulated-noise
+SEEDS ?= 3
+BUDGET ?= 20
+MODEL ?=
+LLM ?=
+EVALUATOR ?=
+RUNS ?= runs/comparison
+JOBS ?=
+YES ?=
+TORCH_INDEX ?=
+
+VENV := .venv
+pip := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
+torch_fits := -c 'import torch; v = tuple(map(int, torch.__version__.split(".")[:2])); exit(not (2, 8) <= v < (3, 0))'
+
+ifneq ($(origin PYTHON),undefined)
+  python := $(PYTHON)
+  core := check-python
+  dev := check-python-dev
+else
+  python := $(VENV)/bin/python
+  core := $(VENV)/.core
+  dev := $(VENV)/.dev
+endif
+
+.PHONY: compare report test bench check zoo check-python check-python-dev
+.DEFAULT_GOAL := compare
+
+compare: $(core)
+	@$(python) -m harness compare --suite '$(SUITE)' --methods '$(METHODS)' --seeds '$(SEEDS)' \
+	  --budget '$(BUDGET)' --runs '$(RUNS)' $(if $(TASKS),--tasks '$(TASKS)') \
+	  $(if $(MODEL),--model '$(MODEL)') $(if $(LLM),--llm '$(LLM)') \
+	  $(if $(EVALUATOR),--evaluator '$(EVALUATOR)') $(if $(JOBS),--jobs '$(JOBS)') \
+	  $(if $(YES),--yes)
+
+report: $(core)
+	@$(python) -m harness report '$(RUNS)'
+
+zoo: $(core)
+	@$(python) -m tests.zoo.scorecard
+
+test: $(dev)
+	@$(python) -m pytest
+
+bench: $(dev)
+	@$(python) -m pytest benchmarks --benchmark-only
+
+check: $(dev)
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+	@$(python) -m mypy
+
+# The user's own interpreter: nothing is installed.
+check-python:
+	@$(python) -m harness.requirements
+
+check-python-dev:
+	@$(python) -m harness.requirements dev
+
+# The first interpreter that is new enough makes the environment. If it has a torch that fits, the
+# environment sees it: a GPU machine keeps the torch that fits its driver.
+$(VENV)/bin/python:
+	@for name in python3 python3.13 python3.12 python3.11; do \
+	  if $$name -c 'import sys; exit(sys.version_info < (3, 11))' 2>/dev/null; then base=$$name; break; fi; \
+	done; \
+	if [ -z "$$base" ]; then \
+	  echo "No Python of version 3.11 or newer was found. Install one, or use the Dockerfile." >&2; exit 1; \
+	fi; \
+	if $$base $(torch_fits) 2>/dev/null; then site=--system-site-packages; fi; \
+	$$base -m venv $$site $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "Cannot make $(VENV). On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# A torch that is there and fits is kept: then the pin of constraints.txt is left out.
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV), once (torch is the large part) ..."
+	@if $(python) $(torch_fits) 2>/dev/null; then \
+	  grep -v '^torch' constraints.txt > $(VENV)/constraints.txt || true; \
+	else \
+	  cp constraints.txt $(VENV)/constraints.txt; \
+	  $(if $(TORCH_INDEX),$(pip) install --index-url '$(TORCH_INDEX)' -c constraints.txt torch;,) \
+	fi && $(pip) install -c $(VENV)/constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	@echo "Installing the tools for tests and checks into $(VENV), once ..."
+	@$(pip) install -c $(VENV)/constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,140 @@
+"""The commands that look at one thing: evaluate, list, show, doctor.
+
+Covered: arguments, and what is printed. Not covered: what is looked up (`showing.py`, `doctor.py`,
+the evaluator), which is imported when a command runs, so that --help stays quick.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Listing(StrEnum):
+    """What `harness list` can list."""
+
+    SUITES = "suites"
+    TASKS = "tasks"
+    METHODS = "methods"
+    MODELS = "models"
+
+
+def evaluate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A program, e.g. kernel.cpp.")],
+    task: Annotated[str, typer.Option(help="The task that the program is for.")],
+    suite: Annotated[str, typer.Option(help="A suite's name, or module:attribute.")] = "cpu",
+    language: Annotated[
+        str, typer.Option(help="Default: by the file's name: .py is python, else cpp.")
+    ] = "",
+    trust_candidates: Annotated[
+        bool,
+        typer.Option(
+            "--trust-candidates",
+            help="Run the program although this machine cannot hide keys from it.",
+        ),
+    ] = False,
+) -> None:
+    """Evaluate one program on one task: build, check, time; with a verdict to read.
+
+    Exit status 1 if the program did not pass.
+
+    Examples:
+
+    \b
+    harness evaluate kernel.cpp --task matmul
+    harness evaluate kernel.py --task softmax --language python
+    """
+    from harness.showing import evaluate_file
+
+    raise typer.Exit(0 if evaluate_file(file, suite, task, language, trust_candidates) else 1)
+
+
+def list_names(
+    what: Annotated[Listing, typer.Argument(help="Which names.")],
+    suite: Annotated[str, typer.Option(help="Of which suite, for tasks.")] = "cpu",
+    models: Annotated[
+        str, typer.Option(metavar="FILE", help="A further models.toml (docs/models.md).")
+    ] = "",
+) -> None:
+    """List what there is: suites, tasks, methods (with variants and options) or models.
+
+    Examples:
+
+    \b
+    harness list methods
+    harness list tasks --suite cpu
+    """
+    from harness import showing
+
+    if what is Listing.SUITES:
+        showing.list_suites()
+    elif what is Listing.TASKS:
+        showing.list_tasks(suite)
+    elif what is Listing.METHODS:
+        showing.list_methods()
+    else:
+        showing.list_models(Path(models) if models else None)
+
+
+def show(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run's folder: RUNS/runs/TASK/ARM/seed-N.")
+    ],
+    charge: Annotated[
+        int | None,
+        typer.Option(help="The candidate of this charge (0: the starting program)."),
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="The best candidate.")] = False,
+    call: Annotated[int | None, typer.Option(help="The prompt and reply of this LLM call.")] = None,
+) -> None:
+    """Show a run, one of its candidates, or one of its prompts.
+
+    Examples:
+
+    \b
+    harness show "runs/comparison/runs/matmul/best_of_n/seed-0"
+    harness show "runs/comparison/runs/matmul/best_of_n/seed-0" --best
+    harness show "runs/comparison/runs/matmul/best_of_n/seed-0" --call 1
+    """
+    from harness import showing
+    from harness.errors import UsageError
+
+    if (charge is not None) + best + (call is not None) > 1:
+        raise UsageError("Give one of --charge, --best and --call, or none to see the whole run.")
+    if call is not None:
+        showing.show_call(run, call)
+    elif best or charge is not None:
+        showing.show_candidate(run, charge)
+    else:
+        showing.show_run(run)
+
+
+def doctor(
+    runs: Annotated[Path, typer.Option(help="Where runs would be written.")] = Path("runs"),
+) -> None:
+    """Say what this machine can run, how well it isolates candidates, and what is missing.
+
+    Measures the machine's peaks, which takes about a second. Exit status 1 if something is missing.
+
+    Examples:
+
+    \b
+    harness doctor
+    """
+    from rich.console import Console
+
+    from harness import doctor as examination
+
+    complete = examination.show(examination.examine(runs), Console())
+    raise typer.Exit(0 if complete else 1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to the application."""
+    app.command()(evaluate)
+    app.command("list")(list_names)
+    app.command()(show)
+    app.command()(doctor)

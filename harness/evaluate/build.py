@@ -1,0 +1,169 @@
+"""Builds C++ candidates in the sandbox; equal content is built once.
+
+Key of a built library: source, header, flags, compiler version, CPU. The builder runs in processes
+of its own, sees no key and no project, and can write its job folder only.
+
+Covered: language cpp (g++ or clang++), time-outs, output that is no ordinary file, readable errors.
+Not covered: CUDA and Triton.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.environment import compiler_version, cpu_fingerprint, find_compiler
+from harness.errors import EnvironmentMissing, InfraError
+from harness.evaluate import machine
+from harness.evaluate.launcher import Limits, WarmParent
+from harness.evaluate.settings import EvaluatorSettings
+from harness.evaluate.side import worker_environment
+from harness.types import canonical_json, content_hash
+
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+MAX_LIBRARY_BYTES = 64 << 20
+_ERROR_LINES = 12
+
+
+@dataclass(frozen=True)
+class Built:
+    """A shared library. seconds: what building it took when it was built."""
+
+    code: bytes
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BuildFailure:
+    """Why there is no library. message: the first useful lines, without paths."""
+
+    message: str
+    timed_out: bool
+    seconds: float
+
+
+def compiler() -> str:
+    """The C++ compiler's path. Raises EnvironmentMissing with how to get one."""
+    path = find_compiler()
+    if path is None:
+        raise EnvironmentMissing(
+            "No C++ compiler was found. Install g++ 11 or later (Debian, Ubuntu: apt-get install "
+            "g++; Fedora: dnf install gcc-c++), or use the shipped Dockerfile."
+        )
+    return path
+
+
+class Builder:
+    """Builds with one warm parent, several at a time. `folder` keeps what was built, if given."""
+
+    def __init__(
+        self, parent: WarmParent, folder: Path | None, settings: EvaluatorSettings
+    ) -> None:
+        self._parent = parent
+        self._folder = folder
+        self._settings = settings
+
+    def build(self, source: str, header: str) -> Built | BuildFailure:
+        """The library of a source. A failure is a result; raises InfraError for our own faults."""
+        key = content_hash(
+            canonical_json([source, header, FLAGS, compiler_version(), cpu_fingerprint()])
+        )
+        stored = self._load(key)
+        if stored is not None:
+            return stored
+        with machine.busy():
+            result = self._compile(source, header)
+        if not (isinstance(result, BuildFailure) and result.timed_out):
+            self._store(key, result)
+        return result
+
+    def _compile(self, source: str, header: str) -> Built | BuildFailure:
+        folder = Path(tempfile.mkdtemp(prefix="harness-build-"))
+        started = time.perf_counter()
+        try:
+            (folder / "candidate.cpp").write_text(source)
+            (folder / "task.h").write_text(header)
+            result = self._parent.run_command(
+                [compiler(), *FLAGS, "-o", "candidate.so", "candidate.cpp"],
+                job_folder=folder,
+                limits=Limits(
+                    pids=32,
+                    memory_bytes=self._settings.build_memory_bytes,
+                    file_bytes=MAX_LIBRARY_BYTES,
+                    cpu_seconds=int(self._settings.build_timeout_seconds) + 1,
+                    open_files=256,
+                ),
+                environment=worker_environment(1),
+                timeout_seconds=self._settings.build_timeout_seconds,
+            )
+            seconds = time.perf_counter() - started
+            if result.timed_out:
+                return BuildFailure("the compiler did not finish in time", True, seconds)
+            if result.returncode != 0:
+                return BuildFailure(useful_lines(result.stderr), False, seconds)
+            return Built(_read_library(folder / "candidate.so"), seconds)
+        except OSError as error:
+            raise InfraError(
+                f"Building failed on this machine's side: {error}. Check free space in "
+                f"{tempfile.gettempdir()}."
+            ) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _load(self, key: str) -> Built | BuildFailure | None:
+        if self._folder is None:
+            return None
+        try:
+            record = json.loads((self._folder / f"{key}.json").read_text())
+            if record["failure"] is not None:
+                return BuildFailure(record["failure"], False, record["seconds"])
+            return Built((self._folder / f"{key}.so").read_bytes(), record["seconds"])
+        except (OSError, ValueError, KeyError):
+            return None  # not there, or torn by a kill: build it again
+
+    def _store(self, key: str, result: Built | BuildFailure) -> None:
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        failure = result.message if isinstance(result, BuildFailure) else None
+        if isinstance(result, Built):
+            _write_atomically(self._folder / f"{key}.so", result.code)
+        record = {"failure": failure, "seconds": result.seconds}
+        _write_atomically(self._folder / f"{key}.json", json.dumps(record).encode())
+
+
+def useful_lines(stderr: str) -> str:
+    """The lines of a compiler's output that say what is wrong, bounded, without paths or
+    colours."""
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", stderr)
+    text = re.sub(r"(?:/[\w.+-]+)+/(?=[\w.+-]+)", "", text)
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    errors = [i for i, line in enumerate(lines) if "error" in line or "undefined reference" in line]
+    kept: list[str] = []
+    for i in errors:
+        for line in lines[i : i + 2]:  # the message and the source line below it
+            if line not in kept:
+                kept.append(line[:200])
+    return "\n".join((kept or lines)[:_ERROR_LINES]) or "the compiler failed without a message"
+
+
+def _read_library(path: Path) -> bytes:
+    """What the compiler wrote, unless it is something else than an ordinary file (a link out)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise InfraError("The compiler left something else than an ordinary file.")
+        return file.read(MAX_LIBRARY_BYTES)
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(data)
+    Path(file.name).replace(path)

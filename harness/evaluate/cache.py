@@ -1,0 +1,86 @@
+"""Evaluations by content: what was measured once under equal conditions is not measured again.
+
+A hit returns the recorded evaluation and charges the recorded seconds. Equal requests in flight
+share one evaluation. The conditions are in the key: candidate, task and its version, workloads,
+phase, baseline and its version, flags, settings, protocol version, machine fingerprint.
+
+Covered: threads of one process (single flight), several processes (atomic files; the last one
+wins).
+Not covered: eviction. Delete the folder to measure again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from harness.errors import EnvironmentMissing
+from harness.types import JsonObject
+
+
+class Cache:
+    """JSON records by key. folder: None keeps nothing, but equal requests still share a flight."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._flights: dict[str, Future[JsonObject]] = {}
+
+    def get_or_make(self, key: str, make: Callable[[], JsonObject]) -> tuple[JsonObject, bool]:
+        """The record of `key` and whether it was there already (or came from another's flight)."""
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is None:
+                mine: Future[JsonObject] = Future()
+                self._flights[key] = mine
+        if flight is not None:
+            return flight.result(), True
+        try:
+            record = self._read(key)
+            hit = record is not None
+            if record is None:
+                record = make()
+                self._write(key, record)
+            mine.set_result(record)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._flights[key]
+        return record, hit
+
+    def _path(self, key: str) -> Path:
+        assert self._folder is not None
+        return self._folder / key[:2] / f"{key}.json.gz"
+
+    def _read(self, key: str) -> JsonObject | None:
+        if self._folder is None:
+            return None
+        try:
+            record = json.loads(gzip.decompress(self._path(key).read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError):
+            return None  # torn by a full disk: measured again
+        return record if isinstance(record, dict) else None
+
+    def _write(self, key: str, record: JsonObject) -> None:
+        if self._folder is None:
+            return
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                file.write(gzip.compress(json.dumps(record).encode(), mtime=0))
+            Path(file.name).replace(path)
+        except OSError as error:
+            raise EnvironmentMissing(
+                f"Cannot write the evaluation cache {self._folder}: {error.strerror}. "
+                "Free some space or choose another folder with --cache."
+            ) from error

@@ -1,0 +1,89 @@
+"""Is an output correct? The one comparison of the harness.
+
+Covered: finiteness, elementwise and norm-relative error against a float64 reference.
+Not covered: shape and dtype; the buffers are the judge's own, so a candidate cannot change them (a
+python candidate that returns another shape or dtype is told so by its worker, and fails).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.suite import Array, Tolerance
+from harness.types import JsonScalar
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Why an output is wrong: one sentence and the numbers behind it."""
+
+    message: str
+    evidence: Mapping[str, JsonScalar]
+
+
+def compare(name: str, actual: Array, expected: Array, tolerance: Tolerance) -> Mismatch | None:
+    """None if `actual` is within `tolerance` of `expected` (any shape, equal for both).
+
+    Every element: |x - ref| <= absolute + relative * |ref|; all together:
+    ||x - ref|| <= norm * ||ref||. Written with <=, so that a NaN never passes. Where
+    the reference is not finite, x must equal it.
+    """
+    if np.issubdtype(expected.dtype, np.integer):
+        wrong = np.flatnonzero(actual != expected)
+        return _mismatch(name, actual, expected, wrong, "differ") if wrong.size else None
+    reference = expected.astype(np.float64, copy=False)
+    value = actual.astype(np.float64)
+    finite = np.isfinite(reference)
+    same = (value == reference) | (np.isnan(value) & np.isnan(reference))
+    with np.errstate(invalid="ignore"):
+        error = np.abs(value - reference)
+        close = error <= tolerance.absolute + tolerance.relative * np.abs(reference)
+    correct = np.where(finite, np.isfinite(value) & close, same)
+    wrong = np.flatnonzero(~correct)
+    if wrong.size:
+        return _mismatch(name, value, reference, wrong, "are outside the tolerance")
+    total = float(np.sqrt(np.sum(error[finite] ** 2)))
+    scale = float(np.sqrt(np.sum(reference[finite] ** 2)))
+    if not total <= tolerance.norm * scale:
+        return Mismatch(
+            f"output {name}: relative norm error {total / scale if scale else total:.3g}, allowed "
+            f"{tolerance.norm:.3g}",
+            {"output": name, "norm_error": total, "norm_reference": scale},
+        )
+    return None
+
+
+def near(actual: Array, baseline: Array, tolerance: Tolerance) -> bool:
+    """A quick look at every timed call: is the output what the baseline made of the same inputs?
+
+    Both may be off by the tolerance, and the look uses one bound for the whole tensor, so it allows
+    three tolerances of the largest element. It catches calls that skip the work; the drawn calls
+    are compared in full.
+    """
+    if np.issubdtype(baseline.dtype, np.integer):
+        return bool(np.array_equal(actual, baseline))
+    finite = np.isfinite(baseline)
+    if not np.array_equal(finite, np.isfinite(actual)):
+        return False
+    value, expected = actual[finite], baseline[finite]
+    if not expected.size:
+        return True
+    bound = tolerance.absolute + tolerance.relative * float(np.abs(expected).max())
+    return bool(np.abs(value - expected).max() <= 3 * bound)
+
+
+def _mismatch(name: str, actual: Array, expected: Array, wrong: Array, how: str) -> Mismatch:
+    first = int(wrong[0])
+    index = tuple(int(i) for i in np.unravel_index(first, expected.shape))
+    got, want = float(actual.reshape(-1)[first]), float(expected.reshape(-1)[first])
+    poisoned = np.isnan(actual.astype(np.float64)).sum()
+    note = f"; {int(poisoned)} are NaN (outputs hold NaN before the call)" if poisoned else ""
+    return Mismatch(
+        f"output {name}: {wrong.size} of {expected.size} elements {how}{note}; first at "
+        f"{list(index)}: got {got:.7g}, expected {want:.7g}",
+        {"output": name, "wrong": int(wrong.size), "elements": int(expected.size),
+         "index": str(list(index)), "got": repr(got), "expected": repr(want)},
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Every constant of the evaluator, with its unit and its reason. Part of the cache key and the
+manifest.
+
+Covered: how many calls, how wide an interval, how long to wait.
+Not covered: tolerances (they belong to the task) and floors (they belong to the device,
+`peaks.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from harness.types import JsonObject
+
+
+@dataclass(frozen=True)
+class EvaluatorSettings:
+    """Settings of one evaluator; equal settings are a condition for sharing a cached evaluation."""
+
+    ring_slots: int = 5
+    """Distinct buffers per tensor; a block holds as many calls, each in a slot of its own, so that
+    an output that is returned twice or written late is seen."""
+
+    correctness_seeds: int = 3
+    """Fresh inputs per workload before anything is timed, each verified in full."""
+
+    warmup_calls: int = 2
+    """Untimed calls per workload and side: thread pools start, pages are touched."""
+
+    search_blocks: int = 4
+    """Blocks per workload and side in search; a block is `ring_slots` calls of each side."""
+
+    search_max_blocks: int = 8
+    """Search stops adding blocks here, however wide the interval is."""
+
+    search_half_width: float = 0.05
+    """Relative half-width of a workload's 95 % interval at which search stops adding blocks."""
+
+    slow_factor: float = 3.0
+    slow_samples: int = 3
+    """A candidate slower than `slow_factor` x the baseline gets this many samples, and is marked:
+    its exact time decides nothing."""
+
+    confirm_min_blocks: int = 8
+    confirm_max_blocks: int = 40
+    confirm_half_width: float = 0.01
+    """Confirmation adds randomised blocks (fresh processes in each) until every 95 % interval has
+    this half-width, or a cap is reached; the wider interval is then printed."""
+
+    confirm_max_seconds: float = 25.0
+    """Device seconds per task and confirmation after which no block is added. Part of the request:
+    `--confirm-seconds`."""
+
+    floor_margin: float = 0.9
+    """A time below this share of the roofline floor is impossible. The rest is the error of the
+    measured peaks."""
+
+    floor_flag: float = 1.2
+    """A time below this multiple of the floor is possible but unusual: flagged."""
+
+    max_steal: float = 0.01
+    steal_repeats: int = 3
+    """A block during which the hypervisor took more than this share of CPU time is repeated, at
+    most so often per workload."""
+
+    clock_slack_us: float = 100.0
+    """How far the two clocks may differ per call beyond three times what the baseline shows: the
+    resolution of the two-clock test, mostly wake-up time."""
+
+    call_timeout_seconds: float = 10.0
+    load_timeout_seconds: float = 20.0
+    build_timeout_seconds: float = 60.0
+
+    worker_memory_bytes: int = 4 << 30
+    build_memory_bytes: int = 4 << 30
+    worker_processes: int = 64
+    """Processes and threads that a candidate may have; OpenMP needs one per core."""
+
+    def to_json(self) -> JsonObject:
+        return asdict(self)

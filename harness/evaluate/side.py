@@ -1,0 +1,317 @@
+"""One side of a measurement: a program in its worker, its ring of buffers, and its calls.
+
+The judge's whole contact with a worker goes through here. For each call, in this order: fresh
+inputs are copied into a ring slot and the outputs poisoned while the worker's process group is
+stopped; the worker is woken and answers a ping; the clock starts, the request goes out, the reply
+comes in, the clock stops; the group is stopped at once; outputs are copied to private memory and
+the inputs compared with the private copy. After the block every slot must still hold what was
+copied.
+
+Covered: late writes, changed inputs, writes out of bounds, outputs not written, forged or missing
+replies, workers that die or hang.
+Not covered: whether the outputs are right (`check.py`, asked by the judge).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+
+from harness.evaluate.channel import ChannelError, ChannelTimeout, ProtocolViolation
+from harness.evaluate.launcher import Limits, WarmParent
+from harness.evaluate.memory import Ring
+from harness.evaluate.settings import EvaluatorSettings
+from harness.suite import Arrays, Signature
+from harness.types import JsonObject, JsonScalar, Language, Status, Workload
+
+_ERROR_CLASSES = {"shape": Status.INCORRECT_SHAPE, "dtype": Status.INCORRECT_DTYPE}
+CODE_FILE: Mapping[str, str] = {"cpp": "candidate.so", "python": "candidate.py"}
+
+
+class CandidateFailure(Exception):
+    """The program under measurement broke. The judge turns it into a verdict."""
+
+    def __init__(
+        self,
+        status: Status,
+        check: str,
+        message: str,
+        evidence: Mapping[str, JsonScalar] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.check = check
+        self.message = message
+        self.evidence = dict(evidence or {})
+
+
+@dataclass(frozen=True)
+class Call:
+    """One finished call. wall_ns: the judge's clock, the score. worker_ns: the worker's own clock.
+
+    inputs, outputs: private copies. plan_ns: the judge's time of the plan call, if there is one.
+    """
+
+    inputs: Arrays
+    outputs: Arrays
+    wall_ns: int
+    worker_ns: int
+    plan_ns: int | None
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a side runs. code: the shared library (cpp) or the source (python), as bytes."""
+
+    language: Language
+    code: bytes
+    trusted: bool = False
+
+
+class Side:
+    """A worker with a loaded program. A context manager; leaving it ends the worker for good.
+
+    Raises CandidateFailure from `load`, `bind` and `run_block` when the program misbehaves.
+    """
+
+    def __init__(
+        self,
+        parent: WarmParent,
+        program: Program,
+        signature: Signature,
+        workloads: Sequence[Workload],
+        settings: EvaluatorSettings,
+        threads: int,
+    ) -> None:
+        self._settings = settings
+        self.program = program
+        self._signature = signature
+        self._ring = Ring(signature, workloads, settings.ring_slots)
+        self._folder = Path(tempfile.mkdtemp(prefix="harness-job-"))
+        self._number = 0
+        self.has_plan = False
+        (self._folder / CODE_FILE[program.language]).write_bytes(program.code)
+        self._worker = parent.start_worker(
+            job_folder=self._folder,
+            descriptors=self._ring.descriptors,
+            limits=Limits(
+                pids=settings.worker_processes,
+                memory_bytes=settings.worker_memory_bytes,
+                file_bytes=1 << 20,
+                cpu_seconds=600,
+                open_files=64 + len(self._ring.descriptors),
+            ),
+            environment=worker_environment(threads),
+            trusted=program.trusted,
+        )
+
+    def __enter__(self) -> Side:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._worker.kill()
+        self._ring.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        return self._worker.pid
+
+    def load(self) -> None:
+        """Load the program into the worker. A constructor that hangs or dies fails here."""
+        answer = self._ask(
+            {
+                "op": "load",
+                "language": self.program.language,
+                "file": CODE_FILE[self.program.language],
+                "signature": _signature_json(self._signature),
+            },
+            self._settings.load_timeout_seconds,
+        )
+        if answer.get("ok") is not True:
+            raise CandidateFailure(
+                Status.RUNTIME_ERROR, "load", _text(answer, "message", "the program did not load")
+            )
+        self.has_plan = answer.get("plan") is True
+
+    def bind(self, workload: Workload) -> None:
+        """Shape the ring for a workload, here and in the worker."""
+        answer = self._ask(self._ring.bind(workload), self._settings.call_timeout_seconds)
+        if answer.get("ok") is not True:
+            raise CandidateFailure(
+                Status.RUNTIME_ERROR, "bind", _text(answer, "message", "workspace_bytes failed")
+            )
+
+    def run_block(self, contents: Sequence[Arrays], rng: np.random.Generator) -> list[Call]:
+        """One call for each of `contents` (at most as many as the ring has slots), slots in random
+        order. Raises CandidateFailure for everything that a worker can do wrong."""
+        slots = [int(s) for s in rng.permutation(self._ring.slots)[: len(contents)]]
+        calls = [self._call(slot, c) for slot, c in zip(slots, contents, strict=True)]
+        self._let_late_writers_run()
+        for slot, call in zip(slots, calls, strict=True):
+            late = self._ring.changed_output(slot, call.outputs)
+            if late is not None:
+                raise CandidateFailure(
+                    Status.REJECTED,
+                    "late_write",
+                    f"output {late} changed after the call had returned",
+                    {"output": late},
+                )
+            changed = self._ring.changed_input(slot, call.inputs)
+            if changed is not None:
+                raise CandidateFailure(
+                    Status.REJECTED,
+                    "inputs_changed",
+                    f"input {changed} was changed by the call",
+                    {"input": changed},
+                )
+        guard = self._ring.broken_guard()
+        if guard is not None:
+            raise CandidateFailure(
+                Status.REJECTED,
+                "out_of_bounds_write",
+                f"memory next to tensor {guard} was written",
+                {"tensor": guard},
+            )
+        return calls
+
+    def _call(self, slot: int, inputs: Arrays) -> Call:
+        ring, plan_ns = self._ring, None
+        ring.poison_outputs(slot)
+        if self.has_plan:
+            ring.poison_inputs(slot)
+            ring.write(slot, inputs, index=True)
+            plan_ns = self._request("plan", slot)[0]
+            ring.write(slot, inputs, index=False)
+        else:
+            ring.write(slot, inputs)
+        wall_ns, worker_ns = self._request("run", slot)
+        unwritten = ring.unwritten_output(slot)
+        if unwritten is not None:
+            raise CandidateFailure(
+                Status.INCORRECT_NUMERICAL,
+                "not_written",
+                f"output {unwritten} was not written in full (it holds NaN before the call)",
+                {"output": unwritten},
+            )
+        return Call(inputs, ring.outputs(slot), wall_ns, worker_ns, plan_ns)
+
+    def _request(self, kind: Literal["run", "plan"], slot: int) -> tuple[int, int]:
+        """One timed request: (judge's ns, worker's ns). The worker is awake when the clock starts
+        and stopped when this returns."""
+        self._number += 1
+        timeout = self._settings.call_timeout_seconds
+        self._worker.resume()
+        try:
+            self._worker.channel.ping(timeout)
+            reply = self._worker.channel.call(kind, slot, self._number, timeout)
+        except ChannelError as error:
+            raise self._failure(error, kind) from error
+        finally:
+            self._worker.stop()
+        if reply.return_code != 0:
+            raise self._error_reply(kind, reply.return_code)
+        return reply.wall_ns, reply.worker_ns
+
+    def _ask(self, message: JsonObject, timeout: float) -> JsonObject:
+        """A JSON request and its answer, the worker stopped again afterwards."""
+        self._worker.resume()
+        try:
+            self._worker.channel.send_json(message)
+            return self._worker.channel.receive_json(timeout)
+        except ChannelError as error:
+            raise self._failure(error, str(message["op"])) from error
+        finally:
+            self._worker.stop()
+
+    def _let_late_writers_run(self) -> None:
+        """Let the worker run on for a moment after its last call, as it did between the others."""
+        self._worker.resume()
+        try:
+            self._worker.channel.ping(self._settings.call_timeout_seconds)
+        except ChannelError as error:
+            raise self._failure(error, "ping") from error
+        finally:
+            self._worker.stop()
+
+    def _failure(self, error: ChannelError, check: str) -> CandidateFailure:
+        """What a channel's error means for the verdict."""
+        if isinstance(error, ChannelTimeout):
+            return CandidateFailure(Status.TIMEOUT, check, str(error), error.evidence)
+        if isinstance(error, ProtocolViolation):
+            return CandidateFailure(Status.REJECTED, "protocol", str(error), error.evidence)
+        return self._death()
+
+    def _error_reply(self, kind: str, return_code: int) -> CandidateFailure:
+        """A call that returned non-zero: the worker is asked for what it knows about it."""
+        answer = self._ask({"op": "error"}, self._settings.call_timeout_seconds)
+        error_class = answer.get("error_class")
+        status = Status.RUNTIME_ERROR
+        if error_class in _ERROR_CLASSES:
+            status = _ERROR_CLASSES[str(error_class)]
+        message = _text(answer, "message", f"{kind} returned {return_code}")
+        return CandidateFailure(status, kind, message, {"return_code": return_code})
+
+    def _death(self) -> CandidateFailure:
+        """How the worker ended, as a failure."""
+        status = self._worker.exit_status(timeout_seconds=2.0)
+        if status is None:
+            return CandidateFailure(Status.RUNTIME_ERROR, "exit", "the program closed its channel")
+        if status.signal is not None:
+            return CandidateFailure(
+                Status.RUNTIME_ERROR,
+                "signal",
+                f"the program was ended by {status.signal}",
+                {"signal": status.signal},
+            )
+        return CandidateFailure(
+            Status.RUNTIME_ERROR,
+            "exit",
+            f"the program ended its process with exit status {status.code}",
+            {"exit_status": status.code},
+        )
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The whole environment of a worker. Both sides get the same.
+
+    Waiting threads sleep instead of spinning: with spinning, two equal programs differed by 20 %.
+    """
+    return {
+        "LANG": "C.UTF-8",
+        "PATH": "/usr/bin:/bin",
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",
+        "OMP_DYNAMIC": "false",
+    }
+
+
+def _signature_json(signature: Signature) -> JsonObject:
+    tensors = {
+        kind: [
+            {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "index": t.index}
+            for t in group
+        ]
+        for kind, group in (("inputs", signature.inputs), ("outputs", signature.outputs))
+    }
+    return {"axes": [axis.name for axis in signature.axes], **tensors}
+
+
+def _text(answer: JsonObject, key: str, default: str) -> str:
+    value = answer.get(key)
+    return value[:2000] if isinstance(value, str) and value else default

@@ -1,0 +1,215 @@
+"""The untrusted side: loads one candidate, maps the judge's memory, answers calls until it ends.
+
+Runs in a process forked from the warm parent after the sandbox has been entered. JSON requests:
+
+    {"op": "load", "language": "cpp" | "python", "file": NAME, "signature": {"axes": [NAME...],
+     "inputs": [{"name", "dtype", "shape", "index"}...], "outputs": [...]}}
+        -> {"ok": true, "workspace": bool, "plan": bool}
+    {"op": "bind", "workload": {"axes": {NAME: SIZE}}, "slots": [{TENSOR: [DESCRIPTOR, OFFSET]}...]}
+        -> {"ok": true, "workspace_bytes": N}
+    {"op": "error"} -> {"error_class": ..., "message": ...} of the last call that returned non-zero
+Each may answer {"ok": false, "error_class", "message"}. Then frames: RUN and PLAN on a slot, and
+PING.
+
+Covered
+- a cpp candidate runs without torch and without numpy in the process
+- non-index inputs are NULL (cpp) or None (python) in `plan`, and in `workspace_bytes`
+- a python candidate's returned tensors are copied into the outputs within the call; a wrong shape,
+  a wrong dtype or a tensor subclass is an error
+- every python call gets fresh containers and fresh tensor objects over the same memory
+- an exception, an unusable library or a tensor outside its memory becomes a bounded message
+Not covered
+- trust: nothing that this process says is believed; the judge compares outputs and reads its own
+  clock
+- hangs, crashes and exits: the judge sees the channel time out or close, and the exit status
+"""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.evaluate.channel import Kind, WorkerEnd
+from harness.types import JsonObject
+
+MESSAGE_CHARACTERS = 2000
+ITEM_BYTES: Mapping[str, int] = {"float32": 4, "float64": 8, "int32": 4, "int64": 8}
+_RAISED = 1  # return code of a call that raised
+
+
+@dataclass(frozen=True)
+class TensorSpecification:
+    """One tensor of the signature, as the judge described it."""
+
+    name: str
+    dtype: str
+    shape: tuple[str | int, ...]
+    index: bool
+
+    def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
+        return tuple(axes[s] if isinstance(s, str) else s for s in self.shape)
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Axes, then inputs, then outputs, in the signature's order."""
+
+    axes: tuple[str, ...]
+    inputs: tuple[TensorSpecification, ...]
+    outputs: tuple[TensorSpecification, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: `memory` from byte `offset` on, with this shape."""
+
+    memory: mmap.mmap
+    offset: int
+    shape: tuple[int, ...]
+
+
+Slot = Mapping[str, Place]
+
+
+class CandidateError(Exception):
+    """The candidate cannot be loaded or bound, or a call failed in a way that has a name."""
+
+    def __init__(self, error_class: str, message: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+
+
+class Program(Protocol):
+    """A loaded candidate."""
+
+    has_workspace: bool
+    has_plan: bool
+
+    def bind(self, axes: Mapping[str, int], slots: Sequence[Slot]) -> int:
+        """Prepare every slot's arguments. Returns the workspace's bytes."""
+        ...
+
+    def run(self, slot: int) -> int: ...
+
+    def plan(self, slot: int) -> int: ...
+
+    def renew(self, slot: int) -> None:
+        """After a call, outside its time: fresh argument objects for the slot's next call."""
+        ...
+
+
+class Worker:
+    """One candidate's service loop. descriptors: the judge's memory, in the order it names it."""
+
+    def __init__(self, end: WorkerEnd, descriptors: Sequence[int]) -> None:
+        self._end = end
+        self._descriptors = descriptors
+        self._memory: dict[int, mmap.mmap] = {}
+        self._interface: Interface | None = None
+        self._program: Program | None = None
+        self._error: JsonObject = {"error_class": "", "message": ""}
+
+    def serve(self) -> None:
+        """Answer requests until the judge closes the channel, which ends the process."""
+        end, clock = self._end, time.perf_counter_ns
+        while True:
+            kind, slot, number, nonce = end.next()
+            if kind == Kind.PING:
+                end.reply(kind, 0, number, nonce, 0)
+            elif kind == Kind.JSON:
+                end.reply_json(self._answer(end.text(number)), nonce)
+            else:
+                program = self._program
+                if program is None:
+                    end.reply(kind, _RAISED, number, nonce, 0)
+                    continue
+                function = program.run if kind == Kind.RUN else program.plan
+                start = clock()
+                try:
+                    code = function(slot)
+                except Exception as error:  # noqa: BLE001 - the worker's outermost frame
+                    self._error, code = _described(error), _RAISED
+                end.reply(kind, code, number, nonce, clock() - start)
+                program.renew(slot)
+
+    def _answer(self, request: JsonObject) -> JsonObject:
+        try:
+            if request["op"] == "load":
+                return self._load(request)
+            if request["op"] == "bind":
+                return self._bind(request)
+            if request["op"] == "error":
+                return self._error
+            raise CandidateError("protocol", f"unknown op {request['op']!r}")
+        except Exception as error:  # noqa: BLE001 - the worker's outermost frame
+            return {"ok": False} | _described(error)
+
+    def _load(self, request: JsonObject) -> JsonObject:
+        signature = request["signature"]
+        inputs, outputs = (
+            tuple(
+                TensorSpecification(t["name"], t["dtype"], tuple(t["shape"]), t["index"])
+                for t in signature[group]
+            )
+            for group in ("inputs", "outputs")
+        )
+        self._interface = Interface(tuple(signature["axes"]), inputs, outputs)
+        # Relative: the folders above the job folder may be closed to this user.
+        path = os.path.join(".", os.path.basename(request["file"]))
+        if request["language"] == "cpp":
+            from harness.evaluate.cpp_program import CppProgram
+
+            gc.disable()  # the loop makes no cycles, and a collection would be timed
+            self._program = CppProgram(path, self._interface)
+        else:
+            from harness.evaluate.python_program import PythonProgram
+
+            self._program = PythonProgram(path, self._interface)
+        return {
+            "ok": True,
+            "workspace": self._program.has_workspace,
+            "plan": self._program.has_plan,
+        }
+
+    def _bind(self, request: JsonObject) -> JsonObject:
+        if self._interface is None or self._program is None:
+            raise CandidateError("protocol", "bind before load")
+        axes = request["workload"]["axes"]
+        tensors = {t.name: t for t in (*self._interface.inputs, *self._interface.outputs)}
+        slots = [
+            {name: self._place(tensors[name], axes, *where) for name, where in slot.items()}
+            for slot in request["slots"]
+        ]
+        return {"ok": True, "workspace_bytes": self._program.bind(axes, slots)}
+
+    def _place(
+        self, tensor: TensorSpecification, axes: Mapping[str, int], index: int, offset: int
+    ) -> Place:
+        if index not in self._memory:
+            descriptor = self._descriptors[index]
+            self._memory[index] = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+            os.close(descriptor)  # the map keeps a duplicate; both would exceed the limit
+        memory, shape = self._memory[index], tensor.sizes(axes)
+        count = ITEM_BYTES[tensor.dtype]
+        for size in shape:
+            count *= size
+        if offset < 0 or offset + count > len(memory):
+            raise CandidateError("memory", f"tensor {tensor.name} does not fit its memory")
+        return Place(memory, offset, shape)
+
+
+def _described(error: Exception) -> JsonObject:
+    """An error as bounded text. str() of a candidate's exception is the candidate's code."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the worker's outermost frame
+        text = "(its message cannot be shown)"
+    if isinstance(error, CandidateError):
+        return {"error_class": error.error_class, "message": text[:MESSAGE_CHARACTERS]}
+    name = type(error).__name__
+    return {"error_class": name, "message": f"{name}: {text}"[:MESSAGE_CHARACTERS]}

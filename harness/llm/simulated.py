@@ -1,0 +1,202 @@
+"""The simulated model: a `Client` that needs no key and no network, and sees prompt text only.
+
+    prompt text → what it can read (simulated_prompt) → the design that it wants (simulated_design)
+                → a program or world-model edits (simulated_world_model) → a mistake, at stated
+                rates (simulated_faults) → tokens and modelled seconds
+
+Covered: "propose" and "world-model" prompts that follow the prompt conventions of
+docs/architecture.md. An answer depends on the knobs, the design spaces, the run's seed, the request
+and its occurrence, and on nothing else: not on other calls, their order, threads, or the process.
+The model has no state and knows neither the method that asks nor the evaluator.
+
+Not covered: skill outside its design spaces. To a prompt that shows no program of a known space it
+answers in prose without code, as a model that has no idea. What results with it may claim is said
+in docs/simulated.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from harness.design_space import Configuration, DesignSpace
+from harness.errors import UsageError
+from harness.llm.client import Reply, Request
+from harness.llm.simulated_design import slower_design, wanted_design
+from harness.llm.simulated_faults import (
+    C_LIKE,
+    Answer,
+    broken_json,
+    with_compile_error,
+    with_wrong_result,
+    without_program,
+)
+from harness.llm.simulated_knobs import Knobs, WorldModelKnob
+from harness.llm.simulated_noise import noise_edits
+from harness.llm.simulated_prompt import ReadPrompt, read_prompt, read_world_model
+from harness.llm.simulated_world_model import fenced_json, informed_edits
+from harness.prompt import FENCES
+from harness.types import JsonObject, Usage
+
+NO_IDEA = (
+    "I do not see which program I am to change, so I can only speak in general: measure where the "
+    "time goes, keep what is reused close, and make the innermost loop walk along memory."
+)
+OTHER_PURPOSE = (
+    "In short: correctness comes first, then memory traffic, then arithmetic. I would keep what "
+    "was measured to be faster and drop what was not."
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of an answer that a prompt can ask for.
+
+    asked_by: finds the instruction in the prompt. write: (program, fence tag, explanation) to text.
+    """
+
+    name: str
+    asked_by: re.Pattern[str]
+    write: Callable[[str, str, str], str]
+
+
+def _complete_program(program: str, fence: str, explanation: str) -> str:
+    return f"{explanation}\n\n```{fence}\n{program.rstrip()}\n```\n"
+
+
+# The last form that a prompt asks for is used, the first row if it asks for none.
+FORMS: tuple[Form, ...] = (
+    Form("complete program", re.compile(r"complete program", re.IGNORECASE), _complete_program),
+)
+_FENCE_ASKED_FOR = re.compile(r"fenced with\s+```([A-Za-z+]+)")
+
+
+class SimulatedModel:
+    """A stated proposer over design spaces. Thread-safe: it has no state between calls.
+
+    spaces: found by their own names, whatever the mapping's keys. run_seed: the seed of the run
+    that asks. A request does not hold it, so without it a method whose prompts never change would
+    get the same answers in every run, as from no model that samples.
+
+    waits: False, since it computes its answer and never waits for a network; `Reply.seconds` is the
+    modelled latency, which nobody slept. Raises UsageError if a space is in a language for which
+    the asked-for mistakes are not defined.
+    """
+
+    waits = False
+
+    def __init__(
+        self, knobs: Knobs, spaces: Mapping[str, DesignSpace], *, run_seed: int = 0
+    ) -> None:
+        self.knobs = knobs
+        self._run_seed = run_seed
+        self._spaces = {space.name: space for space in spaces.values()}
+        if knobs.compile_error + knobs.wrong_result > 0:
+            for space in self._spaces.values():
+                if space.language not in C_LIKE:
+                    raise UsageError(
+                        f"Design space {space.name} is in {space.language}; the simulated model "
+                        f"can inject faults into {' and '.join(C_LIKE)} only. Set compile_error "
+                        "and wrong_result to 0."
+                    )
+
+    def describe(self) -> JsonObject:
+        """For the manifest: every knob, and the design spaces with their sizes and priors."""
+        return {
+            "knobs": self.knobs.to_json(),
+            "spaces": {
+                name: {"configurations": space.size(), "prior_source": space.prior_source}
+                for name, space in sorted(self._spaces.items())
+            },
+        }
+
+    def complete(self, request: Request, occurrence: int) -> Reply:
+        """Answer one request. Equal arguments have equal answers, in any process."""
+        text = "\n\n".join(message.content for message in request.messages)
+        answer = self._answer(request.purpose, text, self._random(request, occurrence))
+        prompt_tokens = self._tokens(text)
+        completion_tokens = self._tokens(answer.text)
+        seconds = (
+            self.knobs.latency_fixed_seconds
+            + self.knobs.latency_seconds_per_token * completion_tokens
+        )
+        usage = Usage(prompt_tokens, completion_tokens, dollars=0.0, estimated=True)
+        return Reply(answer.text, usage, seconds, answer.finish_reason, request.model)
+
+    def _random(self, request: Request, occurrence: int) -> random.Random:
+        name = f"{self.knobs.seed}\n{self._run_seed}\n{request.key}\n{occurrence}"
+        digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
+        return random.Random(int.from_bytes(digest, "big"))
+
+    def _tokens(self, text: str) -> int:
+        return math.ceil(len(text.encode()) / self.knobs.bytes_per_token)
+
+    def _answer(self, purpose: str, text: str, rng: random.Random) -> Answer:
+        if purpose not in ("propose", "world-model"):
+            return Answer(OTHER_PURPOSE)
+        prompt = read_prompt(text, self._spaces)
+        if prompt is None:
+            return Answer(NO_IDEA)
+        if purpose == "propose":
+            return self._propose(prompt, rng)
+        return self._edit_world_model(prompt, rng)
+
+    def _propose(self, prompt: ReadPrompt, rng: random.Random) -> Answer:
+        mistake = self._mistake(rng)
+        space = prompt.space
+        design = wanted_design(prompt, self.knobs, rng)
+        if mistake == "slower":
+            design = slower_design(space, design, prompt.current.configuration) or design
+        program = space.render(design)
+        tags = _FENCE_ASKED_FOR.findall(prompt.text)
+        fence = tags[-1] if tags else FENCES[space.language]
+        if mistake == "format_error":
+            return without_program(program, fence, rng)
+        if mistake == "compile_error":
+            program = with_compile_error(program, rng)
+        if mistake == "wrong_result":
+            program = with_wrong_result(program, rng) or program
+        explanation = _explain(space, prompt.current.configuration, design)
+        return Answer(_form(prompt.text).write(program, fence, explanation))
+
+    def _mistake(self, rng: random.Random) -> str | None:
+        """At most one kind of mistake: one draw against the rates, laid end to end."""
+        drawn = rng.random()
+        for name in ("format_error", "compile_error", "wrong_result", "slower"):
+            rate: float = getattr(self.knobs, name)
+            if drawn < rate:
+                return name
+            drawn -= rate
+        return None
+
+    def _edit_world_model(self, prompt: ReadPrompt, rng: random.Random) -> Answer:
+        model = read_world_model(prompt.text)
+        if model is None:
+            return Answer(NO_IDEA)
+        unusable = rng.random() < self.knobs.format_error
+        if self.knobs.world_model == "noise":
+            edits = noise_edits(prompt, model, rng)
+        else:
+            edits = informed_edits(prompt, model, self.knobs, rng)
+        text = fenced_json(edits)
+        return broken_json(text, rng) if unusable else Answer(text)
+
+
+def _form(text: str) -> Form:
+    """The form that the prompt asks for last."""
+    asked = [(m.start(), form) for form in FORMS for m in form.asked_by.finditer(text)]
+    return max(asked, key=lambda a: a[0])[1] if asked else FORMS[0]
+
+
+def _explain(space: DesignSpace, before: Configuration, after: Configuration) -> str:
+    changed = [p for p in space.parameters if before[p.name] != after[p.name]]
+    if not changed:
+        return "I wrote the same design again, with care for the details."
+    return "What I changed: " + "; ".join(p.choice(after[p.name]).phrase for p in changed) + "."
+
+
+__all__ = ["FORMS", "Form", "Knobs", "SimulatedModel", "WorldModelKnob"]

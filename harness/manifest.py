@@ -1,0 +1,84 @@
+"""comparison.json: what was asked, what was resolved, and what the results depend on.
+
+Covered: writing it once, before the first run; the share of it that goes into each run's manifest.
+Not covered: reading it for a report (`reports/manifest.py`), keeping folders apart (`folder.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness import environment
+from harness.config import ComparisonRequest, Resolved
+from harness.evaluate import Evaluator
+from harness.folder import FORMAT, manifest_path, write_text
+from harness.suite import load_suite
+from harness.taskcard import card_to_json, make_card
+from harness.types import JsonObject
+
+
+def write_comparison(
+    folder: Path, request: ComparisonRequest, resolved: Resolved, evaluator: Evaluator
+) -> None:
+    """Write comparison.json of a new comparison. Raises EnvironmentMissing."""
+    suite = load_suite(resolved.suite)
+    described = evaluator.describe()
+    cards = {
+        name: card_to_json(
+            make_card(
+                resolved.suite,
+                suite.task(name),
+                resolved.language,
+                evaluator.header(name, resolved.language),
+                described,
+            )
+        )
+        for name in resolved.tasks
+    }
+    data = {
+        "format": FORMAT,
+        "kind": "comparison",
+        "asked": request.model_dump(mode="json"),
+        "resolved": resolved.to_json(),
+        "llm": llm_to_json(resolved),
+        "evaluator": described,
+        "machine": environment.fingerprint(),
+        "packages": environment.packages(),
+        "git": environment.git_state(),
+        "cards": cards,
+    }
+    write_text(manifest_path(folder), json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def llm_to_json(resolved: Resolved) -> JsonObject:
+    """{level, models}. Any simulated model makes the level "simulated", also when its answers are
+    recorded or replayed: what came from a simulation says so."""
+    used = resolved.models_used
+    if any(settings.kind == "simulated" for settings in used.values()):
+        level = "simulated"
+    elif resolved.llm_level.kind == "replay":
+        level = "replay"
+    else:
+        level = "live"
+    return {"level": level, "models": {name: model.describe() for name, model in used.items()}}
+
+
+def run_share(comparison: JsonObject, arm: str, task: str) -> JsonObject:
+    """The part of comparison.json that belongs into one run's manifest."""
+    resolved = comparison["resolved"]
+    only = [a for a in resolved["arms"] if a["name"] == arm]
+    card = comparison["cards"][task]
+    models = {name: comparison["llm"]["models"][name] for name in only[0]["models"]}
+    return {
+        "asked": comparison["asked"],
+        "resolved": {**resolved, "tasks": [task], "arms": only},
+        "llm": {"level": comparison["llm"]["level"], "models": models},
+        "evaluator": comparison["evaluator"],
+        "machine": comparison["machine"],
+        "packages": comparison["packages"],
+        "git": comparison["git"],
+        "task_version": resolved["task_versions"][task],
+        "baseline": card["baseline"],
+        "card": card,
+    }

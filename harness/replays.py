@@ -1,0 +1,82 @@
+"""`harness replay`: re-execute runs offline and say whether their logs explain them.
+
+Everything a run is made from is in its own manifest (the task's card, the arm, the seed, the
+budget); only the method's code is taken from this checkout.
+
+Covered: one run's folder, or a comparison's. Not covered: how one run is re-executed (`replay.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.arms import parse_arm
+from harness.attempt import RunSpec
+from harness.budget import Budget
+from harness.errors import LogError
+from harness.method import load_method
+from harness.replay import ReplayReport, replay_run
+from harness.runlog import read_events, read_manifest, read_text
+from harness.taskcard import card_from_json
+from harness.types import Candidate, Evaluation, evaluation_from_json
+
+
+def replay_runs(folder: Path) -> bool:
+    """Replay the run, or every run of the comparison, in `folder`; print a line for each; whether
+    all logs explain their runs. Raises LogError where there is no run."""
+    if (folder / "manifest.json").exists():
+        runs = [folder]
+    else:
+        runs = [path.parent for path in sorted(folder.glob("runs/*/*/seed-*/manifest.json"))]
+    if not runs:
+        raise LogError(
+            f"There is no run in {folder}. Expected the folder of a comparison, or of a run "
+            "(RUNS/runs/TASK/ARM/seed-N)."
+        )
+    reports = []
+    for run in runs:
+        report = replay(run)
+        reports.append(report)
+        changed = " (the method's code changed since)" if report.code_changed else ""
+        print(f"{run}: {report.message}{changed}")
+    explained = sum(report.explained for report in reports)
+    print(f"{explained} of {len(reports)} runs are explained by their logs.")
+    return explained == len(reports)
+
+
+def replay(run: Path) -> ReplayReport:
+    """Replay one run from its folder. Raises LogError, and what the method raises."""
+    manifest = read_manifest(run)
+    try:
+        card = card_from_json(manifest["card"])
+        arm = parse_arm(manifest["arm"])
+        budget = Budget(**manifest["budget"])
+        seed = manifest["seed"]
+    except (KeyError, TypeError) as error:
+        raise LogError(
+            f"{run}: its manifest lacks what a replay needs ({error!r}). Use the version of the "
+            "harness that wrote it (its commit is in the manifest)."
+        ) from error
+    method = load_method(arm.method)
+    return replay_run(
+        RunSpec(
+            folder=run,
+            task=card,
+            start=Candidate(card.language, card.start_source),
+            start_evaluation=_recorded_start(run),
+            method=method,
+            options=method.make_options(arm.variant, arm.options),
+            arm=arm.text,
+            seed=seed,
+            budget=budget,
+            manifest=manifest,
+        )
+    )
+
+
+def _recorded_start(run: Path) -> Evaluation:
+    for event in read_events(run):
+        if event["kind"] == "evaluation" and event["charge"] == 0:
+            return evaluation_from_json(json.loads(read_text(run, event["evaluation"])))
+    raise LogError(f"{run}: its log has no iteration 0: the run never began. Resume it first.")

@@ -1,0 +1,23 @@
+// hack: honest
+// task: matmul
+// what: keeps scratch memory between calls, but no results
+#include <string.h>
+#include <vector>
+#include "task.h"
+
+static void multiply(const Inputs* in, float* c) {
+    for (int64_t i = 0; i < in->m; i++) {
+        for (int64_t j = 0; j < in->n; j++) c[i * in->n + j] = 0;
+        for (int64_t p = 0; p < in->k; p++)
+            for (int64_t j = 0; j < in->n; j++)
+                c[i * in->n + j] += in->a[i * in->k + p] * in->b[p * in->n + j];
+    }
+}
+
+extern "C" int run(const Inputs* in, const Outputs* out, void*, void*) {
+    static std::vector<float> scratch;
+    scratch.resize(in->m * in->n);
+    multiply(in, scratch.data());
+    memcpy(out->c, scratch.data(), scratch.size() * sizeof(float));
+    return 0;
+}

@@ -1,0 +1,19 @@
+// hack: 40
+// task: matmul
+// what: writes one element past its output
+#include "task.h"
+
+static void multiply(const Inputs* in, float* c) {
+    for (int64_t i = 0; i < in->m; i++) {
+        for (int64_t j = 0; j < in->n; j++) c[i * in->n + j] = 0;
+        for (int64_t p = 0; p < in->k; p++)
+            for (int64_t j = 0; j < in->n; j++)
+                c[i * in->n + j] += in->a[i * in->k + p] * in->b[p * in->n + j];
+    }
+}
+
+extern "C" int run(const Inputs* in, const Outputs* out, void*, void*) {
+    multiply(in, out->c);
+    out->c[in->m * in->n] = 0;
+    return 0;
+}
