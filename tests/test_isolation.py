@@ -614,6 +614,30 @@ def test_the_filter_of_either_architecture_decides_as_documented(
     assert _verdict(own, architecture, 0x40000000 | read) == KILL  # x32
 
 
+@pytest.mark.parametrize(
+    ("machine", "architecture", "read", "setsid", "clone"),
+    [("x86_64", 0xC000003E, 0, 112, 56), ("aarch64", 0xC00000B7, 63, 157, 220)],
+)
+def test_attacks_and_new_processes_kill_where_that_is_asked_for(
+    machine, architecture, read, setsid, clone
+):
+    from harness.evaluate.seccomp import assemble
+
+    strict = assemble(
+        machine, shared_processes=False, signals_confined=True, own_pid=77, attacks_kill=True
+    )
+    thread = 0x003D0F00  # what pthread_create asks for
+    assert _verdict(strict, architecture, read) == ALLOW
+    assert _verdict(strict, architecture, setsid) == KILL
+    assert _verdict(strict, architecture, clone, thread) == ALLOW
+    assert _verdict(strict, architecture, clone, signal.SIGCHLD) == KILL
+    assert _verdict(strict, architecture, clone, 0x10000000 | thread) == KILL
+    assert _verdict(strict, architecture, 435) == ENOSYS  # clone3: the C library then uses clone
+    if machine == "x86_64":
+        assert _verdict(strict, architecture, 57) == KILL  # fork
+        assert _verdict(strict, architecture, 58) == KILL  # vfork
+
+
 def test_landlock_rules_leave_out_what_is_hidden(tmp_path):
     from harness.evaluate.landlock import LIST_ONLY, READ, without
 

@@ -154,6 +154,7 @@ class Confinement:
                 shared_processes=not self.has_init,
                 signals_confined=confined or landlock.confines_signals(landlock.abi()),
                 own_pid=os.getpid(),
+                attacks_kill=self.sandbox.attacks_kill,
             )
 
 

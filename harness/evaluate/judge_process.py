@@ -48,6 +48,7 @@ class JudgeProcess:
         self._peaks = Peaks(**setup["peaks"])
         self._secret = bytes.fromhex(setup["secret"])
         self._threads = int(setup["threads"])
+        self._trusted = bool(setup["trust_candidates"])
         isolation = Isolation(
             **{**setup["isolation"], "details": tuple(setup["isolation"]["details"])}
         )
@@ -87,7 +88,9 @@ class JudgeProcess:
         return self._judges[task]
 
     def _evaluate(self, request: JsonObject) -> JsonObject:
-        verdict = self._judge(request["task"]).evaluate(request["id"], _program(request))
+        verdict = self._judge(request["task"]).evaluate(
+            request["id"], _program(request, self._trusted)
+        )
         return {
             "outcome": outcome_to_json(verdict.outcome),
             "device_seconds": verdict.device_seconds,
@@ -103,7 +106,7 @@ class JudgeProcess:
                 assert isinstance(failure, Failed)
                 entries.append((entry["id"], failure))
             else:
-                entries.append((entry["id"], _program(entry)))
+                entries.append((entry["id"], _program(entry, self._trusted)))
         return {
             "confirmation": confirmation_to_json(
                 Session(self._judge(request["task"]), entries).run()
@@ -111,8 +114,8 @@ class JudgeProcess:
         }
 
 
-def _program(entry: JsonObject) -> Program:
-    return Program(entry["language"], base64.b64decode(entry["code"]))
+def _program(entry: JsonObject, trusted: bool) -> Program:
+    return Program(entry["language"], base64.b64decode(entry["code"]), trusted)
 
 
 def _exit_with(control: socket.socket) -> None:

@@ -162,8 +162,10 @@ class WarmParent:
         limits: Limits,
         environment: Mapping[str, str],
         trusted: bool = False,
+        attacks_kill: bool = False,
     ) -> WorkerProcess:
         """Fork a worker. descriptors: memory files, sealed against shrinking, that it may map.
+        attacks_kill: system calls that no kernel needs end it with SIGSYS, instead of failing.
 
         A trusted worker gets the same sandbox, so that both sides are timed alike; it may also be
         started where there is none. Raises EnvironmentMissing for an untrusted one there,
@@ -195,6 +197,7 @@ class WarmParent:
                     limits=limits,
                     hidden=_hidden(),
                     python=self.preload == "torch",
+                    attacks_kill=attacks_kill,
                 ),
                 environment,
                 [requests[0], replies[1], *descriptors],

@@ -278,6 +278,7 @@ class LocalEvaluator:
             "peaks": asdict(self._peaks),
             "secret": self._secret.hex(),
             "threads": self._threads,
+            "trust_candidates": self._trusted and not self._isolation.can_hide_keys,
             "isolation": asdict(self._isolation),
         }
 

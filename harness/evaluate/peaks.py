@@ -65,6 +65,7 @@ def measure_peaks(builder: WarmParent, threads: int) -> Peaks:
                 f"The compiler cannot build the peak measurement: {built.stderr[:500]!r}. "
                 "Install g++ 11 or later (Debian: apt-get install g++)."
             )
+        (folder / "peaks").chmod(0o755)  # a linker in the sandbox may not be allowed to
         with machine.quiet():
             ran = builder.run_command(
                 ["./peaks"],

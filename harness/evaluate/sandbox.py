@@ -70,7 +70,7 @@ class Isolation:
 class Sandbox:
     """One sandbox to enter. readable: real paths beside the system's folders. hidden: real paths
     that stay unreadable although they lie below a readable one. python: Python's own folders are
-    readable."""
+    readable. attacks_kill: system calls that no kernel needs end the process (SIGSYS)."""
 
     way: Way
     job_folder: str
@@ -79,6 +79,7 @@ class Sandbox:
     readable: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     python: bool = False
+    attacks_kill: bool = False
 
     def all_readable(self) -> tuple[str, ...]:
         """`readable`, with Python's folders where asked for."""

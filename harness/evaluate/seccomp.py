@@ -3,7 +3,7 @@
 A deny list, since compilers and torch run under it; denied calls fail with EPERM. Calls newer than
 the newest one considered here fail with ENOSYS, as on an older kernel; so does clone3, whose flags
 a filter cannot read, and the C library then uses clone. Calls by another architecture's numbers
-(32-bit on a 64-bit kernel, x32) kill the process.
+(32-bit on a 64-bit kernel, x32) kill the process; so do, on request, calls that are attacks.
 
 Covered: sockets of any family, tracing and other processes' memory, leaving the process group, new
 namespaces and mounts, keys, bpf, performance counters, io_uring, userfaultfd, kernel modules,
@@ -48,6 +48,8 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "fspick": (433, 433),
     "mount_setattr": (442, 442),
     "clone": (56, 220),
+    "fork": (57, None),
+    "vfork": (58, None),
     "clone3": (435, 435),
     "add_key": (248, 217),
     "request_key": (249, 218),
@@ -140,6 +142,18 @@ _SHARED_ONLY = (
     "truncate", "setpriority", "ioprio_set",
     "sched_setscheduler", "sched_setparam", "sched_setattr", "migrate_pages", "move_pages",
 )  # fmt: skip
+# No honest kernel makes these: where attacks are fatal, they end the process with SIGSYS, which
+# leaves evidence, while a call that only fails lets an attack pass unseen.
+_ATTACKS = (
+    "socket", "connect", "bind", "ptrace", "process_vm_readv", "process_vm_writev", "setsid",
+    "setpgid", "unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "add_key",
+    "request_key", "keyctl", "bpf", "perf_event_open", "io_uring_setup", "userfaultfd",
+    "kexec_load", "kexec_file_load", "reboot", "init_module", "finit_module", "delete_module",
+    "settimeofday", "clock_settime", "sethostname", "pidfd_getfd", "pidfd_send_signal", "kcmp",
+    "open_by_handle_at", "fanotify_init", "swapon", "acct", "iopl", "ioperm",
+)  # fmt: skip
+_FORKS = ("fork", "vfork")  # and clone without CLONE_THREAD
+_THREAD = 0x00010000  # CLONE_THREAD
 _SIGNALS = ("kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _BY_ARGUMENT = (
     "clone", "clone3", "fcntl", "ioctl", "prlimit64", "sched_setaffinity", "tgkill",
@@ -175,16 +189,23 @@ def _when(number: int, body: list[bytes]) -> list[bytes]:
 
 
 def assemble(
-    machine: str, *, shared_processes: bool, signals_confined: bool, own_pid: int
+    machine: str,
+    *,
+    shared_processes: bool,
+    signals_confined: bool,
+    own_pid: int,
+    attacks_kill: bool = False,
 ) -> bytes:
     """The filter's program for `machine` ("x86_64" or "aarch64"; KeyError otherwise).
 
     own_pid: the process that may signal itself where signals are not confined otherwise.
+    attacks_kill: calls that no kernel needs, and new processes, end the process with SIGSYS.
     """
     column, architecture = _ARCHITECTURES[machine]
     deny, allow = _instruction(_RETURN, _errno(errno.EPERM)), _instruction(_RETURN, _ALLOW)
     absent = _instruction(_RETURN, _errno(errno.ENOSYS))
     kill = _instruction(_RETURN, _KILL)
+    attack = kill if attacks_kill else deny
     program = [
         _instruction(_LOAD, _ARCHITECTURE_OFFSET),
         _instruction(_EQUAL, architecture, 1, 0),
@@ -196,7 +217,8 @@ def assemble(
         absent,
     ]
     bodies: dict[str, list[bytes]] = {
-        "clone": [_load_argument(0), _instruction(_ANY_BIT, _NEW_NAMESPACES, 0, 1), deny, allow],
+        "clone": [_load_argument(0), _instruction(_ANY_BIT, _NEW_NAMESPACES, 0, 1), attack]
+        + ([_instruction(_ANY_BIT, _THREAD, 1, 0), kill, allow] if attacks_kill else [allow]),
         "clone3": [absent],
     }
     for name, argument, values in (
@@ -219,7 +241,11 @@ def assemble(
             continue
         if name in _SIGNALS and (signals_confined or not shared_processes):
             continue
-        bodies[name] = [deny]
+        if name in _FORKS:
+            if attacks_kill:
+                bodies[name] = [kill]
+            continue
+        bodies[name] = [attack if name in _ATTACKS else deny]
     for name, body in bodies.items():
         number = _NUMBERS[name][column]
         if number is not None:
@@ -227,7 +253,9 @@ def assemble(
     return b"".join([*program, allow])
 
 
-def install(*, shared_processes: bool, signals_confined: bool, own_pid: int) -> None:
+def install(
+    *, shared_processes: bool, signals_confined: bool, own_pid: int, attacks_kill: bool = False
+) -> None:
     """Put this process and everything it starts under the filter, for good.
 
     Needs no_new_privs. Raises OSError where the kernel has no seccomp filters, KeyError on an
@@ -238,6 +266,7 @@ def install(*, shared_processes: bool, signals_confined: bool, own_pid: int) -> 
         shared_processes=shared_processes,
         signals_confined=signals_confined,
         own_pid=own_pid,
+        attacks_kill=attacks_kill,
     )
     code = ctypes.create_string_buffer(program, len(program))
     record = struct.pack("@HxxxxxxQ", len(program) // 8, ctypes.addressof(code))

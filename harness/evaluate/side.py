@@ -110,6 +110,7 @@ class Side:
             ),
             environment=worker_environment(threads),
             trusted=program.trusted,
+            attacks_kill=True,
         )
 
     def __enter__(self) -> Side:
@@ -272,6 +273,14 @@ class Side:
         status = self._worker.exit_status(timeout_seconds=2.0)
         if status is None:
             return CandidateFailure(Status.RUNTIME_ERROR, "exit", "the program closed its channel")
+        if status.signal == "SIGSYS":
+            return CandidateFailure(
+                Status.REJECTED,
+                "forbidden_call",
+                "the program made a system call that no kernel needs (a new process, a socket, "
+                "another process's memory, ...)",
+                {"signal": status.signal},
+            )
         if status.signal is not None:
             return CandidateFailure(
                 Status.RUNTIME_ERROR,

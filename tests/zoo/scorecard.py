@@ -24,7 +24,7 @@ from pathlib import Path
 from harness.evaluate import Evaluator
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.settings import EvaluatorSettings
-from harness.types import Candidate, Evaluation, Failed, Language
+from harness.types import Candidate, Failed, Language, Passed, Status
 
 FOLDER = Path(__file__).parent
 _FIELD = re.compile(r"^(?://|#) (hack|task|what): (.*)$", re.MULTILINE)
@@ -57,12 +57,31 @@ def exhibits(folder: str) -> list[Exhibit]:
     return found
 
 
-def verdict(evaluation: Evaluation) -> str:
+def verdict(outcome: Passed | Failed) -> str:
     """One line: the status, and for a failure the check and its message."""
+    if isinstance(outcome, Failed):
+        message = " ".join(outcome.message.split())[:110]
+        return f"{outcome.status} by {outcome.check} at {outcome.stage}: {message}"
+    return f"PASSED, score {outcome.score:.3f}"
+
+
+def judge(evaluator: Evaluator, exhibit: Exhibit) -> tuple[bool, str]:
+    """Whether a kernel gets through search, final and held-out workloads, and where it stopped.
+
+    No number is a result before its confirmation, so a kernel that passes in search is confirmed.
+    """
+    evaluation = evaluator.evaluate(exhibit.task, exhibit.candidate)
     if isinstance(evaluation.outcome, Failed):
-        failure = evaluation.outcome
-        return f"{failure.status} by {failure.check} at {failure.stage}: {failure.message[:110]}"
-    return f"PASSED, score {evaluation.outcome.score:.3f}"
+        return False, verdict(evaluation.outcome)
+    finalist = evaluator.confirm(exhibit.task, [exhibit.candidate]).finalists[0]
+    if isinstance(finalist.final, Failed):
+        return False, f"in confirmation: {verdict(finalist.final)}"
+    if finalist.held_out is not Status.PASSED:
+        return (
+            False,
+            f"on held-out workloads: {finalist.held_out}: {finalist.held_out_message[:110]}",
+        )
+    return True, verdict(finalist.final)
 
 
 def show(evaluators: Mapping[str, Evaluator], folder: str, *, should_pass: bool) -> bool:
@@ -71,11 +90,9 @@ def show(evaluators: Mapping[str, Evaluator], folder: str, *, should_pass: bool)
     good = 0
     for exhibit in kernels:
         evaluator = evaluators["toy" if exhibit.task == "toy" else "cpu"]
-        evaluation = evaluator.evaluate(exhibit.task, exhibit.candidate)
-        right = evaluation.passed == should_pass
-        good += right
-        mark = "ok  " if right else "WRONG"
-        line = " ".join(verdict(evaluation).split())
+        passed, line = judge(evaluator, exhibit)
+        good += passed == should_pass
+        mark = "ok   " if passed == should_pass else "WRONG"
         print(f"{mark} {exhibit.hack:>8}  {exhibit.name:<32} {line}", flush=True)
     word = "passed" if should_pass else "caught"
     print(f"{folder}: {word} {good} of {len(kernels)}\n")
@@ -84,7 +101,12 @@ def show(evaluators: Mapping[str, Evaluator], folder: str, *, should_pass: bool)
 
 def main() -> int:
     """Print the whole scorecard; exit status 1 if any verdict is wrong."""
-    settings = EvaluatorSettings(call_timeout_seconds=3.0, load_timeout_seconds=5.0)
+    settings = EvaluatorSettings(
+        call_timeout_seconds=3.0,
+        load_timeout_seconds=5.0,
+        confirm_min_blocks=3,
+        confirm_max_blocks=3,
+    )
     with (
         LocalEvaluator("cpu", settings=settings) as cpu,
         LocalEvaluator("tests.toy_suite:suite", settings=settings) as toy,
