@@ -25,7 +25,7 @@ import select
 import struct
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, NoReturn
@@ -39,6 +39,10 @@ MAXIMUM_JSON_BYTES = 1 << 20
 
 _SEND_TIMEOUT_SECONDS = 10.0
 _NO_BYTES = bytes(4)
+
+
+def _nothing() -> None:
+    """The worker is awake already."""
 
 
 class Kind(IntEnum):
@@ -102,20 +106,33 @@ class Channel:
             os.close(self._writing)
 
     def call(
-        self, kind: Literal["run", "plan"], slot: int, number: int, timeout_seconds: float
+        self,
+        kind: Literal["run", "plan"],
+        slot: int,
+        number: int,
+        timeout_seconds: float,
+        wake: Callable[[], None] = _nothing,
     ) -> CallReply:
         """One call of `run` or `plan` on the tensors of `slot`. number: the judge's, at most 64
-        bits.
+        bits. wake: lets a stopped worker go on; it is called once the clock runs, so that nothing
+        of the worker runs between the writing of its inputs and the start of the clock.
 
         Raises ProtocolViolation, ChannelTimeout or WorkerGone.
         """
-        return self._exchange(Kind[kind.upper()], slot, number, timeout_seconds)
+        return self._exchange(Kind[kind.upper()], slot, number, timeout_seconds, wake)
 
     def ping(self, timeout_seconds: float) -> None:
         """Return once the worker is awake and waiting for a request. Raises as `call` does."""
-        self._exchange(Kind.PING, 0, 0, timeout_seconds)
+        self._exchange(Kind.PING, 0, 0, timeout_seconds, _nothing)
 
-    def _exchange(self, kind: Kind, slot: int, number: int, timeout_seconds: float) -> CallReply:
+    def _exchange(
+        self,
+        kind: Kind,
+        slot: int,
+        number: int,
+        timeout_seconds: float,
+        wake: Callable[[], None],
+    ) -> CallReply:
         nonce = os.urandom(8)
         request = REQUEST.pack(kind, slot, number, nonce)
         milliseconds = _milliseconds(timeout_seconds)
@@ -126,6 +143,7 @@ class Channel:
         start = clock()
         try:
             write(writing, request)
+            wake()
             if poll(milliseconds):
                 data = read(reading, REPLY.size + 1)
             end = clock()

@@ -41,6 +41,7 @@ from harness.evaluate.process import (
     ending,
 )
 from harness.evaluate.sandbox import Isolation, Limits, Sandbox
+from harness.evaluate.threads import openmp_environment
 from harness.types import JsonObject
 
 __all__ = ["CommandResult", "Limits", "WarmParent", "WorkerExit", "WorkerProcess"]
@@ -305,14 +306,13 @@ class WarmParent:
 
 
 def _parent_environment() -> dict[str, str]:
-    """Read by the libraries that torch loads, once, at import: one thread, and waiting threads
-    that sleep."""
+    """Read by the libraries that torch loads, once, at import. Their own pools start with one
+    thread; OpenMP's is made by the worker."""
     return {
         "LANG": "C.UTF-8",
         "PATH": "/usr/bin:/bin",
         "HOME": "/tmp",
-        "OMP_WAIT_POLICY": "passive",
-        "OMP_DYNAMIC": "false",
+        **openmp_environment(len(os.sched_getaffinity(0))),
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
     }

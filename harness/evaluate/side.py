@@ -2,10 +2,11 @@
 
 The judge's whole contact with a worker goes through here. For each call, in this order: fresh
 inputs are copied into a ring slot and the outputs poisoned while the worker's process group is
-stopped; the worker is woken and answers a ping; the clock starts, the request goes out, the reply
-comes in, the clock stops; the group is stopped at once; outputs are copied to private memory and
-the inputs compared with the private copy. After the block every slot must still hold what was
-copied.
+stopped; the clock starts, the request goes out, the group is woken, the reply comes in, the clock
+stops; the group is stopped at once; outputs are copied to private memory and the inputs compared
+with the private copy. After the block every slot must still hold what was copied. Nothing of the
+worker runs between the writing of its inputs and the start of the clock; waking costs about 12 µs
+within the window, for both sides.
 
 Covered: late writes, changed inputs, writes out of bounds, outputs not written, forged or missing
 replies, workers that die or hang.
@@ -28,6 +29,7 @@ from harness.evaluate.channel import ChannelError, ChannelTimeout, ProtocolViola
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.memory import Ring
 from harness.evaluate.settings import EvaluatorSettings
+from harness.evaluate.threads import openmp_environment
 from harness.suite import Arrays, Signature
 from harness.types import JsonObject, JsonScalar, Language, Status, Workload
 
@@ -213,14 +215,14 @@ class Side:
         return Call(inputs, ring.outputs(slot), wall_ns, worker_ns, plan_ns)
 
     def _request(self, kind: Literal["run", "plan"], slot: int) -> tuple[int, int]:
-        """One timed request: (judge's ns, worker's ns). The worker is awake when the clock starts
-        and stopped when this returns."""
+        """One timed request: (judge's ns, worker's ns). The worker is woken within the timed window
+        (otherwise a thread of it could start on the fresh inputs before the clock does), and
+        stopped when this returns."""
         self._number += 1
         timeout = self._settings.call_timeout_seconds
-        self._worker.resume()
+        worker = self._worker
         try:
-            self._worker.channel.ping(timeout)
-            reply = self._worker.channel.call(kind, slot, self._number, timeout)
+            reply = worker.channel.call(kind, slot, self._number, timeout, wake=worker.resume)
         except ChannelError as error:
             raise self._failure(error, kind) from error
         finally:
@@ -297,17 +299,8 @@ class Side:
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """The whole environment of a worker. Both sides get the same.
-
-    Waiting threads sleep instead of spinning: with spinning, two equal programs differed by 20 %.
-    """
-    return {
-        "LANG": "C.UTF-8",
-        "PATH": "/usr/bin:/bin",
-        "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "passive",
-        "OMP_DYNAMIC": "false",
-    }
+    """The whole environment of a worker. Both sides get the same."""
+    return {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **openmp_environment(threads)}
 
 
 def _signature_json(signature: Signature) -> JsonObject:
