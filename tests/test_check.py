@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.evaluate.check import compare
+from harness.evaluate.check import compare, near
 from harness.suite import Tolerance
 
 TOLERANCE = Tolerance(1e-3, 1e-3, 1e-3, "test")
@@ -45,3 +45,12 @@ def test_integers_must_be_equal() -> None:
 def test_a_zero_reference_is_not_passed_by_a_zero_norm_of_something_else() -> None:
     assert compare("y", np.zeros(4, np.float32), np.zeros(4), TOLERANCE) is None
     assert compare("y", np.full(4, 9e-4, np.float32), np.zeros(4), TOLERANCE) is not None
+
+
+def test_a_quick_look_sees_skipped_work_and_agrees_on_infinities() -> None:
+    baseline = np.array([1.0, -np.inf, 0.5, 2.0], np.float32)
+    assert near(baseline.copy(), baseline, TOLERANCE)
+    assert near(baseline + np.float32(1e-3), baseline, TOLERANCE)
+    for wrong in (np.zeros(4), np.full(4, np.nan), np.full(4, -np.inf), -baseline):
+        assert not near(wrong.astype(np.float32), baseline, TOLERANCE)
+    assert near(np.zeros(0, np.float32), np.zeros(0, np.float32), TOLERANCE)

@@ -7,6 +7,7 @@ python candidate that returns another shape or dtype is told so by its worker, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,18 +36,18 @@ def compare(name: str, actual: Array, expected: Array, tolerance: Tolerance) -> 
         wrong = np.flatnonzero(actual != expected)
         return _mismatch(name, actual, expected, wrong, "differ") if wrong.size else None
     reference = expected.astype(np.float64, copy=False)
-    value = actual.astype(np.float64)
-    finite = np.isfinite(reference)
-    same = (value == reference) | (np.isnan(value) & np.isnan(reference))
     with np.errstate(invalid="ignore"):
-        error = np.abs(value - reference)
+        error = np.abs(actual - reference)
         close = error <= tolerance.absolute + tolerance.relative * np.abs(reference)
-    correct = np.where(finite, np.isfinite(value) & close, same)
-    wrong = np.flatnonzero(~correct)
-    if wrong.size:
-        return _mismatch(name, value, reference, wrong, "are outside the tolerance")
-    total = float(np.sqrt(np.sum(error[finite] ** 2)))
-    scale = float(np.sqrt(np.sum(reference[finite] ** 2)))
+    if not close.all():  # something is wrong, or not finite on both sides
+        finite = np.isfinite(reference)
+        same = (actual == reference) | (np.isnan(actual) & np.isnan(reference))
+        wrong = np.flatnonzero(~np.where(finite, np.isfinite(actual) & close, same))
+        if wrong.size:
+            return _mismatch(name, actual, reference, wrong, "are outside the tolerance")
+        error, reference = error[finite], reference[finite]
+    error, reference = error.reshape(-1), reference.reshape(-1)
+    total, scale = math.sqrt(float(error @ error)), math.sqrt(float(reference @ reference))
     if not total <= tolerance.norm * scale:
         return Mismatch(
             f"output {name}: relative norm error {total / scale if scale else total:.3g}, allowed "
@@ -65,14 +66,17 @@ def near(actual: Array, baseline: Array, tolerance: Tolerance) -> bool:
     """
     if np.issubdtype(baseline.dtype, np.integer):
         return bool(np.array_equal(actual, baseline))
-    finite = np.isfinite(baseline)
-    if not np.array_equal(finite, np.isfinite(actual)):
-        return False
-    value, expected = actual[finite], baseline[finite]
-    if not expected.size:
-        return True
-    bound = tolerance.absolute + tolerance.relative * float(np.abs(expected).max())
-    return bool(np.abs(value - expected).max() <= 3 * bound)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(actual - baseline)
+    size = np.abs(baseline)
+    largest = float(error.max(initial=0.0))
+    if not math.isfinite(largest):  # infinities that must agree, or something wrong
+        finite = np.isfinite(baseline)
+        if not np.array_equal(actual[~finite], baseline[~finite]):
+            return False
+        largest, size = float(error[finite].max(initial=0.0)), size[finite]
+    bound = tolerance.absolute + tolerance.relative * float(size.max(initial=0.0))
+    return largest <= 3 * bound
 
 
 def _mismatch(name: str, actual: Array, expected: Array, wrong: Array, how: str) -> Mismatch:

@@ -33,6 +33,7 @@ from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Call, CandidateFailure, Program, Side
 from harness.evaluate.timing import StealClock, block_value, log_interval, mean_over_workloads
 from harness.evaluate.verification import (
+    Clocks,
     check_block,
     check_call,
     check_clocks,
@@ -66,6 +67,8 @@ class _Timing:
     blocks: list[float] = field(default_factory=list)
     plan_us: list[float] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
+    candidate_clocks: list[Clocks] = field(default_factory=list)
+    baseline_clocks: list[Clocks] = field(default_factory=list)
 
 
 class Judge:
@@ -148,6 +151,11 @@ class Judge:
                     with machine.quiet():
                         timings.append(self._time(side, workload, rng))
                 timing_seconds = time.perf_counter() - timing_started
+                check_clocks(
+                    [clocks for _, timing, _ in timings for clocks in timing.candidate_clocks],
+                    [clocks for _, timing, _ in timings for clocks in timing.baseline_clocks],
+                    self.settings,
+                )
                 check_libraries(self.task, side, self.parent_pid(side))
         except CandidateFailure as failure:
             return Verdict(failed(failure, stage, workload.name), time.perf_counter() - started)
@@ -199,7 +207,6 @@ class Judge:
         minimum = settings.slow_samples if slow else settings.search_blocks
         maximum = settings.slow_samples if slow else settings.search_max_blocks
         repeats = settings.steal_repeats
-        overhead: dict[str, list[float]] = {"candidate": [], "baseline": []}
         steal = StealClock()
         while len(timing.blocks) < maximum:
             block = self.pair_block({"candidate": side}, baseline, workload, rng, calls)
@@ -207,8 +214,8 @@ class Judge:
                 repeats -= 1
                 continue
             times = {name: [call.wall_ns / 1e3 for call in made] for name, made in block.items()}
-            for name, made in block.items():
-                overhead[name] += [(call.wall_ns - call.worker_ns) / 1e3 for call in made]
+            timing.candidate_clocks += [Clocks(c.wall_ns, c.worker_ns) for c in block["candidate"]]
+            timing.baseline_clocks += [Clocks(c.wall_ns, c.worker_ns) for c in block["baseline"]]
             timing.candidate_us += times["candidate"]
             timing.baseline_us += times["baseline"]
             timing.blocks.append(block_value(times["candidate"], times["baseline"]))
@@ -218,7 +225,6 @@ class Judge:
                 break
         if repeats < settings.steal_repeats:
             timing.flags.append(f"{settings.steal_repeats - repeats} blocks repeated (steal time)")
-        check_clocks(overhead["candidate"], overhead["baseline"], settings)
         work = self.task.work(workload, warm[0])
         floor = floor_us(work, self.peaks)
         check_floor(statistics.median(timing.candidate_us), floor, timing.flags, settings)

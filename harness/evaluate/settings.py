@@ -64,8 +64,9 @@ class EvaluatorSettings:
     most so often per workload."""
 
     clock_slack_us: float = 100.0
-    """How far the two clocks may differ per call beyond three times what the baseline shows: the
-    resolution of the two-clock test, mostly wake-up time."""
+    clock_share: float = 0.3
+    """The two-clock test: a worker must account for this share of at least one call that is longer
+    than `clock_slack_us` beyond three times what the baseline's clocks differ by (wake-up time)."""
 
     call_timeout_seconds: float = 10.0
     load_timeout_seconds: float = 20.0
