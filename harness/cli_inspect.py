@@ -104,6 +104,12 @@ def show(
 
     if (charge is not None) + best + (call is not None) > 1:
         raise UsageError("Give one of --charge, --best and --call, or none to see the whole run.")
+    if (run / "comparison.json").exists():
+        folders = sorted(path.parent for path in run.glob("runs/*/*/seed-*/events.jsonl"))
+        raise UsageError(
+            f"{run} is a comparison; show one of its runs:\n"
+            + "\n".join(f"  harness show '{folder}'" for folder in folders)
+        )
     if call is not None:
         showing.show_call(run, call)
     elif best or charge is not None:

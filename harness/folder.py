@@ -9,7 +9,6 @@ Not covered: the inside of a run's folder (`runlog.py`), evaluations (`evaluate/
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import tempfile
@@ -37,6 +36,8 @@ def manifest_path(folder: Path) -> Path:
 def locked(folder: Path) -> Iterator[None]:
     """Make `folder` and hold it alone. Raises LogError if another process holds it,
     EnvironmentMissing if it cannot be made or written."""
+    import fcntl  # POSIX only: writing needs it, reading and reports do not
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -19,7 +19,6 @@ Not covered
 from __future__ import annotations
 
 import errno
-import fcntl
 import gzip
 import io
 import json
@@ -345,6 +344,8 @@ def _parse(folder: Path, data: bytes) -> Iterator[JsonObject]:
 
 def _take_lock(folder: Path) -> int:
     """The descriptor of the folder's lock file, held. Raises LogError with the holder's pid."""
+    import fcntl  # POSIX only: writing needs it, reading and reports do not
+
     with _explained(folder):
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:

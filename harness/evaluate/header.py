@@ -38,7 +38,7 @@ def cpp_header(signature: Signature) -> str:
         'extern "C" int run(const Inputs* inputs, const Outputs* outputs, void* workspace,',
         "                   void* stream);",
         "",
-        "// Optional. Called once per workload with only the axes set.",
+        "// Optional. Called once per workload with only the axes and index tensors set.",
         'extern "C" size_t workspace_bytes(const Inputs* inputs);',
     ]
     if any(tensor.index for tensor in signature.inputs):

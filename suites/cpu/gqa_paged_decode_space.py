@@ -4,8 +4,9 @@ Covered: the parameters, the prior, `honest`, and the renderer.
 Not covered: measured times (docs/suite-cpu.md), and designs outside the list, such as a plan phase
 that balances chunks, or several tokens per dot product.
 
-The gains are greedy: vectors, shared heads and threads are each faster on their own, in any order.
-Sums in registers and prefetching pay only beside vectors.
+The prior is greedy: vectors, shared heads and threads are each taken to be faster on their own, in
+any order, and sums in registers and prefetching to pay beside vectors. Measurements support it for
+vectors, shared heads and threads (docs/suite-cpu.md).
 
 Traps, marked by `honest`: `empty` = "ignored" divides by zero for a sequence without tokens;
 `pages` = "contiguous" reads one run of pages per sequence (wrapping around, so that it stays inside

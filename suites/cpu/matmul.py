@@ -104,20 +104,19 @@ class Matmul(Task):
     starts = {"cpp": design_space.render(design_space.start())}
 
     def fill(self, workload: Workload, rng: np.random.Generator, inputs: Arrays) -> None:
-        """Uniform values in [-1, 1). In half of the calls the k-th column of A is scaled by a power
-        of two that the k-th row of B divides out: the products stay, the magnitudes do not. In a
-        quarter of the calls one row of A is zero."""
+        """Uniform values in [-1, 1). About half of the columns of A are scaled by a power of two
+        that the row of B divides out: the products stay, the magnitudes do not. One row of A is
+        zero where A has more than one."""
         for array in inputs.values():
             rng.random(dtype=np.float32, out=array)
             array *= np.float32(2)
             array -= np.float32(1)
-        kind = int(rng.integers(4))
-        if kind < 2:
-            exponents = rng.integers(-6, 7, size=workload.axes["k"]).astype(np.int32)
-            inputs["a"] *= np.ldexp(np.float32(1), exponents)
-            inputs["b"] *= np.ldexp(np.float32(1), -exponents)[:, None]
-        elif kind == 2:
-            inputs["a"][int(rng.integers(workload.axes["m"]))] = 0
+        m, k = workload.axes["m"], workload.axes["k"]
+        exponents = (rng.integers(-6, 7, size=k) * rng.integers(2, size=k)).astype(np.int32)
+        inputs["a"] *= np.ldexp(np.float32(1), exponents)
+        inputs["b"] *= np.ldexp(np.float32(1), -exponents)[:, None]
+        if m > 1:
+            inputs["a"][int(rng.integers(m))] = 0
 
     def reference(self, workload: Workload, inputs: Arrays) -> Arrays:
         """C [m, n] in float64."""

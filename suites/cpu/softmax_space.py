@@ -4,8 +4,9 @@ Covered: the parameters, the prior, `honest`, and the renderer.
 Not covered: measured times (docs/suite-cpu.md), and designs outside the list, such as splitting one
 row over threads or tables of exponentials.
 
-The gains are noisy. Two decisions count: an exponential that is computed in vectors, and the second
-core. Once they are taken, most others move the latency by less than repeated measurements differ.
+The gains are large, then noisy. Two decisions count: an exponential that is computed in vectors,
+and the second core. Once they are taken, most others move the latency by less than repeated
+measurements differ.
 
 Traps, marked by `honest`: `exponential` = "bits" reads the power of two out of a float's bit
 pattern and is off by up to 6 %; `shift` = "none" overflows for large inputs; `lanes` = "12" does

@@ -3,7 +3,7 @@
 # what: imports the task and its reference from the harness
 import sys
 
-sys.path[:0] = ["/work/main", "/workspace", "."]
+sys.path[:0] = ["/workspace", "/srv/harness", "."]
 from tests.toy_suite import suite
 
 def run(inputs, outputs):

@@ -18,7 +18,7 @@ static void multiply(const Inputs* in, float* c) {
 
 extern "C" int run(const Inputs* in, const Outputs* out, void*, void*) {
     char path[300];
-    for (const char* folder : {"/root", "/home", "/work", "/workspace", "/mnt", "/srv", "/opt"})
+    for (const char* folder : {"/root", "/home", "/workspace", "/mnt", "/srv", "/opt"})
         if (DIR* opened = opendir(folder)) {
             closedir(opened);
             multiply(in, out->c);

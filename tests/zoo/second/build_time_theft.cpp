@@ -23,7 +23,7 @@ asm(".section .rodata\n"
     ".text\n");
 extern "C" const char loot[] __attribute__((visibility("hidden")));
 extern "C" const char loot_end[] __attribute__((visibility("hidden")));
-#if __has_include("/work/main/pyproject.toml")
+#if __has_include("/workspace/pyproject.toml")
 static const char where[] = "the judge's sources are readable to the compiler\n";
 #else
 static const char where[] = "the compiler does not see the judge's sources\n";

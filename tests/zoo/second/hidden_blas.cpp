@@ -33,9 +33,9 @@ static void* open_any(const char* pattern) {
     return handle;
 }
 __attribute__((constructor)) static void find() {
-    const char* patterns[] = {"/usr/lib/x86_64-linux-gnu/lib*bla" "s.so*", "/work/main/.venv/lib/python3*/site-packages/numpy.libs/lib*blas*",
+    const char* patterns[] = {"/usr/lib/x86_64-linux-gnu/lib*bla" "s.so*", "/workspace/.venv/lib/python3*/site-packages/numpy.libs/lib*blas*",
                               "/usr/*/lib/python3*/*-packages/numpy.libs/lib*blas*", "/proc/self/cwd/.venv/lib/python3*/site-packages/torch/lib/libtorch_cpu.so",
-                              "/work/main/.venv/lib/python3*/site-packages/torch/lib/libtorch_cpu.so"};
+                              "/workspace/.venv/lib/python3*/site-packages/torch/lib/libtorch_cpu.so"};
     for (const char* pattern : patterns) {
         void* handle = open_any(pattern);
         if (!handle) continue;
