@@ -17,6 +17,7 @@ Exit status: 0 all runs finished, 3 some are paused or failed, 130 interrupted.
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import threading
 import traceback
@@ -85,8 +86,24 @@ def local_evaluator(resolved: Resolved, folder: Path) -> Evaluator:
         resolved.suite,
         cache_folder=resolved.cache or folder / "cache",
         settings=settings,
+        secret=comparison_secret(folder),
         trust_candidates=resolved.trust_candidates,
     )
+
+
+def comparison_secret(folder: Path) -> bytes:
+    """The comparison's secret, from which the seeds of all inputs derive; made once, readable by
+    this user only. Nothing that a method or a candidate sees depends on it."""
+    path = folder / "judge" / "secret"
+    try:
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        secret = secrets.token_bytes(32)
+    except (OSError, ValueError) as error:
+        raise LogError(f"{path} cannot be read ({error}). Delete it to draw a new one.") from error
+    write_text(path, secret.hex() + "\n")
+    path.chmod(0o600)
+    return secret
 
 
 def compare(
