@@ -135,7 +135,10 @@ def main() -> None:
     threading.Thread(target=_exit_with, args=(control,), daemon=True).start()
     control.sendall(b'{"ready": true}\n')
     for line in lines:
-        control.sendall((json.dumps(process.answer(json.loads(line))) + "\n").encode())
+        request = json.loads(line)
+        if request["op"] == "close":
+            break
+        control.sendall((json.dumps(process.answer(request)) + "\n").encode())
     process.close()
 
 

@@ -81,25 +81,26 @@ def check_clocks(
 ) -> None:
     """The two clocks: what the judge's clock shows for a call, and what the worker's does.
 
-    Rejects a worker that tells more than passed in some call, or little in every call that is
-    longer than what the baseline shows as the resolution of this test. A delayed wake-up on a busy
-    machine looks like the latter, but not in every call of an evaluation.
+    Rejects a worker that tells more than passed in some call, or little in every one of calls that
+    are all longer than what the baseline shows as the resolution of this test. A delayed wake-up on
+    a busy machine looks like the latter, but not in every call of an evaluation.
     """
     too_much = max(call.worker_ns - call.wall_ns for call in candidate) / 1e3
     resolution = statistics.median(call.wall_ns - call.worker_ns for call in baseline) / 1e3
     measurable = settings.clock_slack_us + 3 * max(0.0, resolution)
-    shares = [c.worker_ns / c.wall_ns for c in candidate if c.wall_ns / 1e3 > measurable]
-    if too_much <= 1.0 and (not shares or max(shares) >= settings.clock_share):
+    share = max(call.worker_ns / call.wall_ns for call in candidate)
+    short = min(call.wall_ns for call in candidate) / 1e3 <= measurable
+    if too_much <= 1.0 and (short or share >= settings.clock_share):
         return
     if too_much > 1.0:
         what = f"tells up to {too_much:.1f} us more than passed"
     else:
-        what = f"tells at most {100 * max(shares):.1f} % of the time that passed in each call"
+        what = f"tells at most {100 * share:.1f} % of the time that passed in each call"
     raise CandidateFailure(
         Status.REJECTED,
         "two_clocks",
         f"the worker's clock {what}, by the judge's clock",
-        {"more_us": too_much, "share": max(shares, default=None), "resolution_us": resolution},
+        {"more_us": too_much, "share": share, "resolution_us": resolution},
     )
 
 
