@@ -22,6 +22,7 @@ from pathlib import Path
 from harness.environment import compiler_version, cpu_fingerprint, find_compiler
 from harness.errors import EnvironmentMissing, InfraError
 from harness.evaluate import machine
+from harness.evaluate.cache import write_whole
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import worker_environment
@@ -131,12 +132,11 @@ class Builder:
     def _store(self, key: str, result: Built | BuildFailure) -> None:
         if self._folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         failure = result.message if isinstance(result, BuildFailure) else None
         if isinstance(result, Built):
-            _write_atomically(self._folder / f"{key}.so", result.code)
+            write_whole(self._folder / f"{key}.so", result.code)
         record = {"failure": failure, "seconds": result.seconds}
-        _write_atomically(self._folder / f"{key}.json", json.dumps(record).encode())
+        write_whole(self._folder / f"{key}.json", json.dumps(record).encode())
 
 
 def useful_lines(stderr: str) -> str:
@@ -161,9 +161,3 @@ def _read_library(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise InfraError("The compiler left something else than an ordinary file.")
         return file.read(MAX_LIBRARY_BYTES)
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(path)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tempfile
 import threading
 from collections.abc import Callable
@@ -73,14 +74,24 @@ class Cache:
     def _write(self, key: str, record: JsonObject) -> None:
         if self._folder is None:
             return
-        path = self._path(key)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(gzip.compress(json.dumps(record).encode(), mtime=0))
-            Path(file.name).replace(path)
-        except OSError as error:
-            raise EnvironmentMissing(
-                f"Cannot write the evaluation cache {self._folder}: {error.strerror}. "
-                "Free some space or choose another folder with --cache."
-            ) from error
+        write_whole(self._path(key), gzip.compress(json.dumps(record).encode(), mtime=0))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write the whole file or nothing; makes its folder. Raises EnvironmentMissing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise EnvironmentMissing(
+            f"Cannot write {path} of the evaluation cache: {error.strerror}. Free some space, or "
+            "allow writing there, then `harness resume`; or choose another folder with --evaluator "
+            "local:FOLDER (EVALUATOR=)."
+        ) from error

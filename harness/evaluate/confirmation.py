@@ -180,8 +180,9 @@ class Session:
             except CandidateFailure as failure:
                 self._fail(name, failure, workload)
                 return None
-        for name in sides:
+        for name, side in sides.items():
             try:
+                side.audit_stop()
                 check_block(self._task, workload, made[name], made[""], rng)
             except CandidateFailure as failure:
                 self._fail(name, failure, workload)

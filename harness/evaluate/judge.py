@@ -249,7 +249,8 @@ class Judge:
                 made[name] = self.baseline_block(baseline, contents, rng)
             else:
                 made[name] = sides[name].run_block(contents, rng)
-        for name in sides:
+        for name, side in sides.items():
+            side.audit_stop()
             check_block(self.task, workload, made[name], made["baseline"], rng)
         return made
 

@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.errors import InfraError
 from harness.evaluate.channel import Channel
@@ -23,6 +24,8 @@ from harness.types import JsonObject
 
 ANSWER_SECONDS = 30.0
 _END_SECONDS = 5.0
+_AT_REST = "TtXZ"  # stopped, traced, dead
+_PROCESS_CPU_CLOCK = 2  # CPUCLOCK_SCHED of a whole process (linux/posix-timers.h)
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,39 @@ class WorkerProcess:
             supervision.close()
             raise
         self.pid = int(event["pid"])
+        self._program = _program_below(self.pid)
 
     def stop(self) -> None:
         """Stop every process and thread of the group. One system call; does not wait."""
         self._signal(signal.SIGSTOP)
+
+    def wait_stopped(self, timeout_seconds: float) -> bool:
+        """Whether every thread of the worker has come to a stop within the time given.
+
+        A signal that stops is only asked for by `stop`: a thread acts on it when it next runs, and
+        one that keeps sending SIGCONT, or starves the others, never does.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while not self._all_stopped():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.00005)
+        return True
+
+    def cpu_ns(self) -> int:
+        """CPU time that the worker's threads have used so far, by the kernel's per-process clock;
+        while they are stopped it stands still. 0 once the worker is gone."""
+        try:
+            return time.clock_gettime_ns((~self._program << 3) | _PROCESS_CPU_CLOCK)
+        except OSError:
+            return 0
+
+    def _all_stopped(self) -> bool:
+        try:
+            tasks = os.listdir(f"/proc/{self._program}/task")
+            return all(_state(self._program, task) in _AT_REST for task in tasks)
+        except OSError:
+            return True  # it has ended, which the next request will find
 
     def resume(self) -> None:
         """Let the group go on. One system call; does not wait."""
@@ -149,6 +181,25 @@ class WorkerProcess:
         self._closed = True
         self.channel.close()
         self._supervision.close()
+
+
+def _program_below(leader: int) -> int:
+    """The process that runs the untrusted code: the leader's only child (the leader is then the
+    sandbox's init), or the leader itself where it has none."""
+    try:
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text(encoding="ascii")
+    except OSError:
+        return leader
+    return int(children.split()[0]) if children.split() else leader
+
+
+def _state(process: int, task: str) -> str:
+    """A thread's state letter; a thread that has just ended counts as dead."""
+    try:
+        text = Path(f"/proc/{process}/task/{task}/stat").read_text(encoding="latin-1")
+    except OSError:
+        return "X"
+    return text.rpartition(")")[2].split()[0]
 
 
 def ending(status: int) -> WorkerExit:

@@ -103,6 +103,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
     "setpriority": (141, 140),
+    "timer_create": (222, 107),
     "ioprio_set": (251, 30),
     "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118),
@@ -151,7 +152,11 @@ _ATTACKS = (
     "kexec_load", "kexec_file_load", "reboot", "init_module", "finit_module", "delete_module",
     "settimeofday", "clock_settime", "sethostname", "pidfd_getfd", "pidfd_send_signal", "kcmp",
     "open_by_handle_at", "fanotify_init", "swapon", "acct", "iopl", "ioperm",
+    "sched_setscheduler", "sched_setattr", "sched_setparam", "setpriority", "timer_create",
+    "rt_sigqueueinfo", "rt_tgsigqueueinfo",
 )  # fmt: skip
+_SIGNAL_ARGUMENT = {"kill": 1, "tkill": 1, "tgkill": 2}  # which argument is the signal
+_SIGCONT = 18  # would undo the judge's stop
 _FORKS = ("fork", "vfork")  # and clone without CLONE_THREAD
 _THREAD = 0x00010000  # CLONE_THREAD
 _SIGNALS = ("kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
@@ -227,6 +232,7 @@ def assemble(
     ):
         tests = [part for v in values for part in (_instruction(_EQUAL, v, 0, 1), deny)]
         bodies[name] = [_load_argument(argument), *tests, allow]
+    denied_signals = _SIGNALS if shared_processes and not signals_confined else ()
     own: dict[str, int] = {}
     if shared_processes:
         own |= {"prlimit64": 0, "sched_setaffinity": 0}  # 0: the caller itself
@@ -234,18 +240,22 @@ def assemble(
             own["tgkill"] = own_pid
     for name, value in own.items():
         bodies[name] = [_load_argument(0), _instruction(_EQUAL, value, 1, 0), deny, allow]
+    if attacks_kill:
+        for name, argument in _SIGNAL_ARGUMENT.items():
+            rest = bodies.get(name, [deny if name in denied_signals else allow])
+            test = [_load_argument(argument), _instruction(_EQUAL, _SIGCONT, 0, 1), kill]
+            bodies[name] = [*test, *rest]
     for name in _NUMBERS:
-        if name in _BY_ARGUMENT:
+        if name in bodies or name in _BY_ARGUMENT:
             continue
-        if name in _SHARED_ONLY and not shared_processes:
+        attack_here = attacks_kill and name in _ATTACKS
+        if name in _SHARED_ONLY and not shared_processes and not attack_here:
             continue
-        if name in _SIGNALS and (signals_confined or not shared_processes):
+        if name in _SIGNALS and name not in denied_signals and not attack_here:
             continue
-        if name in _FORKS:
-            if attacks_kill:
-                bodies[name] = [kill]
+        if name in (*_FORKS, "timer_create") and not attacks_kill:
             continue
-        bodies[name] = [attack if name in _ATTACKS else deny]
+        bodies[name] = [kill if attack_here or name in _FORKS else deny]
     for name, body in bodies.items():
         number = _NUMBERS[name][column]
         if number is not None:

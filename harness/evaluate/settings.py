@@ -68,6 +68,13 @@ class EvaluatorSettings:
     """The two-clock test: a worker must account for this share of at least one call that is longer
     than `clock_slack_us` beyond three times what the baseline's clocks differ by (wake-up time)."""
 
+    stop_timeout_seconds: float = 1.0
+    """How long a worker's threads may take to come to a stop after a call: they act on the signal
+    when they next run, so this must outlast a busy machine's time slices."""
+
+    stopped_cpu_us: float = 20.0
+    """CPU time that a stopped worker may seem to use: the end of its threads' last step."""
+
     call_timeout_seconds: float = 10.0
     load_timeout_seconds: float = 20.0
     build_timeout_seconds: float = 60.0

@@ -99,6 +99,7 @@ class Side:
         self._folder = Path(tempfile.mkdtemp(prefix="harness-job-"))
         self._number = 0
         self.has_plan = False
+        self._cpu_ns: int | None = None  # when it was last seen stopped
         (self._folder / CODE_FILE[program.language]).write_bytes(program.code)
         self._worker = parent.start_worker(
             job_folder=self._folder,
@@ -221,29 +222,36 @@ class Side:
         self._number += 1
         timeout = self._settings.call_timeout_seconds
         worker = self._worker
+        self.audit_stop()
         try:
             reply = worker.channel.call(kind, slot, self._number, timeout, wake=worker.resume)
         except ChannelError as error:
             raise self._failure(error, kind) from error
         finally:
-            self._worker.stop()
+            worker.stop()
+        self._expect_stop()
         if reply.return_code != 0:
             raise self._error_reply(kind, reply.return_code)
         return reply.wall_ns, reply.worker_ns
 
     def _ask(self, message: JsonObject, timeout: float) -> JsonObject:
         """A JSON request and its answer, the worker stopped again afterwards."""
+        self.audit_stop()
+        self._cpu_ns = None
         self._worker.resume()
         try:
             self._worker.channel.send_json(message)
-            return self._worker.channel.receive_json(timeout)
+            answer = self._worker.channel.receive_json(timeout)
         except ChannelError as error:
             raise self._failure(error, str(message["op"])) from error
         finally:
             self._worker.stop()
+        self._expect_stop()
+        return answer
 
     def _let_late_writers_run(self) -> None:
         """Let the worker run on for a moment after its last call, as it did between the others."""
+        self.audit_stop()
         self._worker.resume()
         try:
             self._worker.channel.ping(self._settings.call_timeout_seconds)
@@ -251,6 +259,33 @@ class Side:
             raise self._failure(error, "ping") from error
         finally:
             self._worker.stop()
+        self._expect_stop()
+
+    def _expect_stop(self) -> None:
+        """Wait until the worker stands still, and note its CPU clock. Trusted code does."""
+        if self.program.trusted:
+            return
+        if not self._worker.wait_stopped(self._settings.stop_timeout_seconds):
+            raise CandidateFailure(
+                Status.REJECTED,
+                "does_not_stop",
+                "the program went on after its call although it was told to stop",
+            )
+        self._cpu_ns = self._worker.cpu_ns()
+
+    def audit_stop(self) -> None:
+        """Raise CandidateFailure if the worker has used CPU time since it was stopped: on inputs
+        before the clock starts, or beside the other side's calls."""
+        if self._cpu_ns is None:
+            return
+        used_us = (self._worker.cpu_ns() - self._cpu_ns) / 1e3
+        if used_us > self._settings.stopped_cpu_us:
+            raise CandidateFailure(
+                Status.REJECTED,
+                "ran_while_stopped",
+                f"the program used {used_us:.0f} us of CPU time while it was stopped",
+                {"cpu_us": used_us},
+            )
 
     def _failure(self, error: ChannelError, check: str) -> CandidateFailure:
         """What a channel's error means for the verdict."""
@@ -315,5 +350,9 @@ def _signature_json(signature: Signature) -> JsonObject:
 
 
 def _text(answer: JsonObject, key: str, default: str) -> str:
+    """A text of the worker's, bounded, without half characters and control characters."""
     value = answer.get(key)
-    return value[:2000] if isinstance(value, str) and value else default
+    if not isinstance(value, str) or not value:
+        return default
+    whole = value[:2000].encode("utf-8", "replace").decode("utf-8")
+    return "".join(c for c in whole if c in "\n\t" or c.isprintable())
