@@ -13,7 +13,7 @@ import sys
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.timing import log_interval
 from harness.suite import load_suite
-from harness.types import Candidate
+from harness.types import Candidate, Failed
 
 
 def main() -> None:
@@ -26,6 +26,10 @@ def main() -> None:
     with LocalEvaluator("cpu") as evaluator:
         for trial in range(trials):
             result = evaluator.confirm(task.name, pair)
+            failures = [f.final for f in result.finalists if isinstance(f.final, Failed)]
+            if failures:
+                print(f"trial {trial + 1:2d}: an honest copy FAILED: {failures}", flush=True)
+                continue
             by_id = {f.candidate_id: f.block_log_speedups for f in result.finalists}
             left, right = by_id[pair[0].id], by_id[pair[1].id]
             ratio = log_interval([a - b for a, b in zip(left, right, strict=True)])

@@ -6,6 +6,7 @@ the evaluator), which is imported when a command runs, so that --help stays quic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +54,7 @@ def evaluate(
 
 
 def list_names(
-    what: Annotated[Listing, typer.Argument(help="Which names.")],
+    what: Annotated[Listing | None, typer.Argument(help="Which names; all if left out.")] = None,
     suite: Annotated[str, typer.Option(help="Of which suite, for tasks.")] = "cpu",
     models: Annotated[
         str, typer.Option(metavar="FILE", help="A further models.toml (docs/models.md).")
@@ -64,19 +65,21 @@ def list_names(
     Examples:
 
     \b
+    harness list
     harness list methods
     harness list tasks --suite cpu
     """
     from harness import showing
 
-    if what is Listing.SUITES:
-        showing.list_suites()
-    elif what is Listing.TASKS:
-        showing.list_tasks(suite)
-    elif what is Listing.METHODS:
-        showing.list_methods()
-    else:
-        showing.list_models(Path(models) if models else None)
+    listings: dict[Listing, Callable[[], None]] = {
+        Listing.SUITES: showing.list_suites,
+        Listing.TASKS: lambda: showing.list_tasks(suite),
+        Listing.METHODS: showing.list_methods,
+        Listing.MODELS: lambda: showing.list_models(Path(models) if models else None),
+    }
+    for name, listing in listings.items():
+        if what in (None, name):
+            listing()
 
 
 def show(

@@ -361,6 +361,8 @@ class Comparison:
             outcome.status,
             summary.charges if summary else None,
             summary.best_score if summary else None,
+            summary.failures if summary else 0,
+            summary.usage.tokens if summary else 0,
         )
         if outcome.status != "finished":
             self._view.say(

@@ -111,11 +111,13 @@ class LiveView:
         state: State,
         charges: int | None,
         best: float | None,
+        failures: int = 0,
+        tokens: int = 0,
     ) -> None:
-        """A run ended. charges, best: from its log; None where there is none to read."""
+        """A run ended. The rest is from its log; charges: None where there is none to read."""
         run = replace(self._runs[(task, arm, seed)], state=state, doing="")
         if charges is not None:
-            run = replace(run, charges=charges, best=best)
+            run = replace(run, charges=charges, best=best, failures=failures, tokens=tokens)
         self.update(run)
 
     def already_done(self, charges: int) -> None:

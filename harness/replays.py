@@ -24,7 +24,8 @@ from harness.types import Candidate, Evaluation, evaluation_from_json
 
 def replay_runs(folder: Path) -> bool:
     """Replay the run, or every run of the comparison, in `folder`; print a line for each; whether
-    all logs explain their runs. Raises LogError where there is no run."""
+    all logs explain their runs. A log that cannot be read explains nothing. Raises LogError where
+    there is no run."""
     if (folder / "manifest.json").exists():
         runs = [folder]
     else:
@@ -34,15 +35,18 @@ def replay_runs(folder: Path) -> bool:
             f"There is no run in {folder}. Expected the folder of a comparison, or of a run "
             "(RUNS/runs/TASK/ARM/seed-N)."
         )
-    reports = []
+    explained = 0
     for run in runs:
-        report = replay(run)
-        reports.append(report)
+        try:
+            report = replay(run)
+        except LogError as error:  # damaged: the others are replayed all the same
+            print(f"{run}: {error}")
+            continue
+        explained += report.explained
         changed = " (the method's code changed since)" if report.code_changed else ""
         print(f"{run}: {report.message}{changed}")
-    explained = sum(report.explained for report in reports)
-    print(f"{explained} of {len(reports)} runs are explained by their logs.")
-    return explained == len(reports)
+    print(f"{explained} of {len(runs)} runs are explained by their logs.")
+    return explained == len(runs)
 
 
 def replay(run: Path) -> ReplayReport:

@@ -24,12 +24,14 @@ class RunSummary:
     status: "finished" (a limit, or the method, ended it), "failed" (the method broke the protocol:
     final) or "paused" (harness resume goes on). reason: in words. best_score, best: the highest
     search score and its program, the start included; None if nothing passed. best_charge: 0 means
-    that nothing beat the start. seconds: recorded ones (harness/budget.py).
+    that nothing beat the start. failures: charges without a score. seconds: recorded ones
+    (harness/budget.py).
     """
 
     status: Literal["finished", "paused", "failed"]
     reason: str
     charges: int
+    failures: int
     llm_calls: int
     best_score: float | None
     best_charge: int | None
@@ -46,7 +48,7 @@ def read_summary(folder: Path) -> RunSummary:
 def summarise(folder: Path, events: Iterable[JsonObject]) -> RunSummary:
     """The summary of a run's events. `folder` holds the blob of the best program."""
     usage, llm_seconds, evaluation_seconds = Usage(), 0.0, 0.0
-    charges = llm_calls = 0
+    charges = failures = llm_calls = 0
     best: JsonObject | None = None
     status: Literal["finished", "paused", "failed"] = "paused"
     reason = "interrupted"
@@ -60,6 +62,7 @@ def summarise(folder: Path, events: Iterable[JsonObject]) -> RunSummary:
         elif kind == "evaluation":
             charges, evaluation_seconds = event["charge"], event["evaluation_seconds"]
             score = event["score"]
+            failures += score is None
             if score is not None and (best is None or score > best["score"]):
                 best = event
         elif kind == "paused":
@@ -73,6 +76,7 @@ def summarise(folder: Path, events: Iterable[JsonObject]) -> RunSummary:
         status=status,
         reason=reason,
         charges=charges,
+        failures=failures,
         llm_calls=llm_calls,
         best_score=best["score"] if best else None,
         best_charge=best["charge"] if best else None,

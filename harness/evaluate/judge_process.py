@@ -131,8 +131,12 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     lines = control.makefile("r", encoding="utf-8")
     setup: dict[str, Any] = json.loads(lines.readline())
-    process = JudgeProcess(setup)
+    # First: starting takes seconds, since a warm parent imports torch.
     threading.Thread(target=_exit_with, args=(control,), daemon=True).start()
+    try:
+        process = JudgeProcess(setup)
+    except (HarnessError, OSError) as error:
+        sys.exit(f"The judge's process cannot start: {error}")
     control.sendall(b'{"ready": true}\n')
     for line in lines:
         request = json.loads(line)

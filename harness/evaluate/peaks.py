@@ -63,7 +63,8 @@ def measure_peaks(builder: WarmParent, threads: int) -> Peaks:
         if built.returncode != 0:
             raise EnvironmentMissing(
                 f"The compiler cannot build the peak measurement: {built.stderr[:500]!r}. "
-                "Install g++ 11 or later (Debian: apt-get install g++)."
+                "Install g++ 11 or later (Debian: apt-get install g++), and see that there is "
+                f"free space in {tempfile.gettempdir()}."
             )
         (folder / "peaks").chmod(0o755)  # a linker in the sandbox may not be allowed to
         with machine.quiet():

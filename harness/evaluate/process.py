@@ -131,14 +131,20 @@ class WorkerProcess:
         """Whether every thread of the worker has come to a stop within the time given.
 
         A signal that stops is only asked for by `stop`: a thread acts on it when it next runs, and
-        one that keeps sending SIGCONT, or starves the others, never does.
+        one that keeps sending SIGCONT, or starves the others, never does. A thread whose state says
+        stopped may still be on its way off the core (for long, where a hypervisor takes the core at
+        that moment), so the CPU clock must stand still too.
         """
         deadline = time.monotonic() + timeout_seconds
-        while not self._all_stopped():
+        before = -1
+        while True:
+            used = self.cpu_ns() if self._all_stopped() else -1
+            if used >= 0 and used == before:
+                return True
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(0.00005)
-        return True
+            before = used
+            time.sleep(0.00003)
 
     def cpu_ns(self) -> int:
         """CPU time that the worker's threads have used so far, by the kernel's per-process clock;

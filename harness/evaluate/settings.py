@@ -47,7 +47,7 @@ class EvaluatorSettings:
     """Confirmation adds randomised blocks (fresh processes in each) until every 95 % interval has
     this half-width, or a cap is reached; the wider interval is then printed."""
 
-    confirm_max_seconds: float = 25.0
+    confirm_max_seconds: float = 20.0
     """Device seconds per task and confirmation after which no block is added. Part of the request:
     `--confirm-seconds`."""
 
