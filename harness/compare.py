@@ -192,7 +192,6 @@ class Comparison:
         self._console = console
         self.begun = check_same(folder, resolved.to_json())
         self._stop = threading.Event()
-        self._evaluator: Evaluator | None = None
         self._keys = grid_keys(resolved)
         self._view = LiveView(
             [RunView(key.task, key.arm.arm.text, key.seed) for key in self._keys],
@@ -215,7 +214,6 @@ class Comparison:
             if pending or not self.begun or self._unconfirmed(outcomes):
                 self._view.phase("preparing the evaluator (compiler, isolation, peaks)")
                 with closing(make_evaluator(self._resolved, self._folder)) as evaluator:
-                    self._evaluator = evaluator
                     if not self.begun:
                         write_comparison(self._folder, self._request, self._resolved, evaluator)
                     outcomes += self._search(evaluator, pending, jobs)
@@ -312,8 +310,9 @@ class Comparison:
         if times == 1:
             self._view.say("Stopping at the next safe point of each run (once more: end now).")
             return
-        if self._evaluator is not None:
-            self._evaluator.close()
+        # Not by closing the evaluator, which waits for the request under way: everything below this
+        # process ends with it.
+        self._console.show_cursor(True)
         os._exit(INTERRUPTED)
 
     def _status(self, outcomes: Sequence[Outcome], complete: bool) -> int:

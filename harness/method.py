@@ -153,7 +153,8 @@ def _convert(method: str, key: str, text: str, kind: type) -> object:
             return kind(text)
         except ValueError:
             pass
-    raise UsageError(f"Option {key} of {method} takes a {kind.__name__}, got {text!r}.")
+    wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
+    raise UsageError(f"Option {key} of {method} takes {wanted}, got {text!r}.")
 
 
 def load_method(name: str) -> Method:

@@ -10,6 +10,7 @@ here); `t` (in no table); the per-workload times of the search (results come fro
 
 from __future__ import annotations
 
+import contextlib
 import json
 from array import array
 from collections.abc import Iterator
@@ -213,10 +214,12 @@ def read_frames(folder: Path, tasks: tuple[str, ...], arms: tuple[str, ...]) -> 
 
 
 def _read_abandoned(folder: Path, run: _Run) -> None:
-    """Add up the attempts that a restart put aside."""
+    """Add up the attempts that a restart put aside. Damage may be why it was made: there, what
+    comes before it counts."""
     for path in sorted(folder.glob("attempts/*/events.jsonl")):
         attempt = _Run(run.task, run.arm, run.seed, run.folder)
-        _read_run(path, attempt, 0, _Evaluations())
+        with contextlib.suppress(LogError):
+            _read_run(path, attempt, 0, _Evaluations())
         run.abandoned += 1
         run.abandoned_llm_calls += attempt.llm_calls
         run.abandoned_dollars += attempt.dollars

@@ -75,6 +75,7 @@ def render(content: Content) -> str:
         figures=content.figures,
         curves={axis_labels[name]: list(panels) for name, panels in content.curves.items()},
         curve_caption=curves.caption(comparison),
+        resumed=int((content.runs["attempts"] > 1).sum()),
         traces=content.traces,
         traced_runs=int((content.runs["world_models"] > 0).sum()),
         heat=_heat_rows(comparison, content.workloads),

@@ -71,9 +71,6 @@ def cost_table(comparison: Comparison, runs: pd.DataFrame) -> Table:
             notes.append("some tokens counted from bytes")
         if math.isnan(dollars):
             notes.append("price unknown")
-        restarts = int((found["attempts"] > 1).sum())
-        if restarts:
-            notes.append(f"{restarts} runs resumed")
         if found["abandoned"].any():
             lost = _total(found["abandoned_dollars"])
             price = "price unknown" if math.isnan(lost) else f"{lost:.6g} dollars"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = "best_of_n ksearch[k=1]"
-SEEDS, CHARGES = 2, 3
+SEEDS, CHARGES = 2, 2
 
 
 def request(
@@ -29,7 +29,7 @@ def request(
     """The arguments of the small comparison, without --runs."""
     return [
         "compare", "--tasks", "matmul", "--methods", methods, "--seeds", seeds, "--budget", budget,
-        "--confirm-seconds", "2", "--evaluator", f"local:{cache}",
+        "--confirm-seconds", "1", "--evaluator", f"local:{cache}",
     ]  # fmt: skip
 
 

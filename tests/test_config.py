@@ -181,7 +181,7 @@ def test_a_dollar_budget_with_an_unknown_price_is_refused() -> None:
         ("methods", "ksaerch", "Did you mean 'ksearch'"),
         ("methods", "ksearch@utc", "Did you mean 'uct'"),
         ("methods", "ksearch[kk=3]", "Unknown option"),
-        ("methods", "ksearch[k=x]", "takes a int"),
+        ("methods", "ksearch[k=x]", "takes a whole number"),
         ("model", "simulatd", "Did you mean 'simulated'"),
         ("llm", "simulatedd", "Did you mean 'simulated'"),
         ("language", "cp", "Did you mean 'cpp'"),
