@@ -25,7 +25,7 @@ from harness.evaluate.confirmation import Session
 from harness.evaluate.judge import Judge
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.peaks import Peaks
-from harness.evaluate.sandbox import Isolation
+from harness.evaluate.sandbox import isolation_from_json
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Program
 from harness.suite import load_suite
@@ -49,9 +49,7 @@ class JudgeProcess:
         self._secret = bytes.fromhex(setup["secret"])
         self._threads = int(setup["threads"])
         self._trusted = bool(setup["trust_candidates"])
-        isolation = Isolation(
-            **{**setup["isolation"], "details": tuple(setup["isolation"]["details"])}
-        )
+        isolation = isolation_from_json(setup["isolation"])
         self._parents = {
             "cpp": WarmParent("none", isolation),
             "python": WarmParent("torch", isolation),

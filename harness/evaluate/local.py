@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -30,7 +30,7 @@ from harness.evaluate.feedback import feedback
 from harness.evaluate.header import cpp_header, python_interface
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.peaks import Peaks, measure_peaks
-from harness.evaluate.sandbox import Isolation, probe
+from harness.evaluate.sandbox import Isolation, isolation_to_json, probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.suite import Task, load_suite
 from harness.types import (
@@ -128,7 +128,7 @@ class LocalEvaluator:
             "level": "cache" if self._hits and not self._misses else "live",
             "device": "cpu",
             "cores": self._threads,
-            "isolation": asdict(self._isolation),
+            "isolation": isolation_to_json(self._isolation),
             "trust_candidates": self._trusted,
             "clock": "judge's wall clock around one request",
             "flags": list(FLAGS),
@@ -153,7 +153,7 @@ class LocalEvaluator:
         self._count(hit)
         evaluation = evaluation_from_json({**record["evaluation"], "cached": hit})
         samples = {n: (tuple(a), tuple(b)) for n, (a, b) in record["samples"].items()}
-        return _with_samples(evaluation, samples)
+        return replace(evaluation, samples_us=samples)
 
     def confirm(self, task: str, candidates: Sequence[Candidate]) -> Confirmation:
         """Time the candidates together (see `confirmation.py`)."""
@@ -280,7 +280,7 @@ class LocalEvaluator:
             "secret": self._secret.hex(),
             "threads": self._threads,
             "trust_candidates": self._trusted and not self._isolation.can_hide_keys,
-            "isolation": asdict(self._isolation),
+            "isolation": isolation_to_json(self._isolation),
         }
 
 
@@ -339,18 +339,3 @@ class _JudgeClient:
         self._lines.close()
         self._socket.close()  # it ends at once when its socket closes
         self._process.wait()
-
-
-def _with_samples(
-    evaluation: Evaluation, samples: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
-) -> Evaluation:
-    return Evaluation(
-        evaluation.candidate_id,
-        evaluation.phase,
-        evaluation.outcome,
-        evaluation.feedback,
-        evaluation.build_seconds,
-        evaluation.device_seconds,
-        evaluation.cached,
-        samples,
-    )
