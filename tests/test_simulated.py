@@ -1,8 +1,9 @@
 """The simulated model: that it is a pure function of its arguments, that it makes its mistakes at
 the stated rates, and its knobs.
 
-Not covered: which design it wants (test_simulated_design.py), the world model
-(test_simulated_world_model.py), and the search loop around it.
+Not covered: which design it wants (test_simulated_design.py), other forms than a complete program
+(test_simulated_forms.py), the world model (test_simulated_world_model.py), judgements and summaries
+(test_simulated_review.py), and the search loop around it.
 """
 
 import ast
@@ -257,7 +258,7 @@ def test_tokens_are_counted_from_bytes_and_latency_is_modelled_from_tokens():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(max_size=300), st.sampled_from(["propose", "world-model", "judge"]))
+@given(st.text(max_size=300), st.sampled_from(["propose", "world-model", "judge", "summary"]))
 def test_no_text_in_a_prompt_makes_the_model_raise(noise, purpose):
     text = noise.encode(errors="replace").decode()
     answer(text + "\n" + program(START, text) + "\n```json\n" + text, Knobs(), purpose=purpose)

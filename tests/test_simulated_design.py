@@ -18,13 +18,8 @@ from toy_design_space import (
     source_in,
 )
 
-from harness.llm.simulated_design import (
-    Estimate,
-    Observation,
-    companion,
-    key,
-    neighbours,
-)
+from harness.llm.simulated_design import companion, neighbours, recombinations
+from harness.llm.simulated_estimate import Estimate, Observation, key
 from harness.llm.simulated_faults import (
     with_compile_error,
     with_wrong_result,
@@ -155,6 +150,65 @@ def test_the_last_program_is_the_one_that_is_changed():
     base = {**START, "tile": "8"}
     text = prompt(program({**START, "order": "jki"}, passed(3.0)), program(base))
     assert design_of(text) == {**base, "order": "ikj"}
+
+
+# --- crossover ------------------------------------------------------------------------------------
+
+ONE = {**START, "order": "ikj", "unroll": "2"}
+OTHER = {**START, "tile": "4", "vector": "yes"}
+
+
+def crossing(one, other, score=1.0):
+    """A prompt that asks to combine two programs, the current one first."""
+    return prompt(
+        program(one, passed(1.0), heading="Current program"),
+        program(other, passed(score), heading="Crossover inspiration"),
+    )
+
+
+def test_a_crossover_takes_each_parameter_from_one_of_the_two_programs():
+    for skill in (0.0, 1.0):
+        for n in range(40):
+            design = design_of(crossing(ONE, OTHER), replace(CAREFUL, skill=skill), n)
+            assert all(value in (ONE[name], OTHER[name]) for name, value in design.items())
+            assert design not in (ONE, OTHER)
+
+
+def test_a_skilled_crossover_takes_the_best_combination_that_it_looks_at():
+    by_prior = replace(CAREFUL, insight_from_feedback=False)
+    best = {**START, **OTHER, "order": "ikj", "unroll": "2"}
+    assert design_of(crossing(ONE, OTHER), by_prior) == best
+    # Few are looked at, and the sum of both programs' best choices always.
+    few = replace(by_prior, neighbours=1)
+    designs = [design_of(crossing(ONE, OTHER), few, n) for n in range(30)]
+    additive = {**START, "order": "ikj", "tile": "4", "unroll": "2"}
+    assert min(SPACE.prior(design) for design in designs) == SPACE.prior(additive)
+
+
+def test_an_unskilled_crossover_is_any_combination():
+    unskilled = replace(CAREFUL, skill=0.0)
+    found = {key(design_of(crossing(ONE, OTHER), unskilled, n)) for n in range(300)}
+    assert len(found) == 2**4 - 2
+
+
+def test_a_skilled_crossover_does_not_propose_what_is_in_the_prompt():
+    best = {**START, **OTHER, "order": "ikj", "unroll": "2"}
+    text = program(best, passed(1.0)) + crossing(ONE, OTHER)
+    assert design_of(text) not in (best, ONE, OTHER)
+
+
+def test_programs_that_leave_nothing_to_combine_get_an_ordinary_answer():
+    ordinary = design_of(prompt(program(ONE, passed(1.0))))
+    assert design_of(crossing(ONE, ONE)) == ordinary
+    assert design_of(crossing(ONE, {**ONE, "tile": "48"})) not in (ONE, {**ONE, "tile": "48"})
+
+
+def test_recombinations_are_distinct_and_all_of_them_if_they_are_few():
+    everything = recombinations(SPACE, ONE, OTHER, limit=14, rng=random.Random(0))
+    some = recombinations(SPACE, ONE, OTHER, limit=5, rng=random.Random(0))
+    assert len({key(c) for c in everything}) == 14
+    assert len({key(c) for c in some}) == 5
+    assert recombinations(SPACE, ONE, {**ONE, "tile": "4"}, limit=5, rng=random.Random(0)) == []
 
 
 # --- parts ----------------------------------------------------------------------------------------

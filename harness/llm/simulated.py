@@ -1,13 +1,18 @@
 """The simulated model: a `Client` that needs no key and no network, and sees prompt text only.
 
-    prompt text → what it can read (simulated_prompt) → the design that it wants (simulated_design)
-                → a program or world-model edits (simulated_world_model) → a mistake, at stated
-                rates (simulated_faults) → tokens and modelled seconds
+    prompt text → what it can read (simulated_prompt, simulated_programs)
+                → the design that it wants (simulated_design, by simulated_estimate)
+                → a program of it, with a mistake at stated rates (simulated_faults)
+                → the form that the prompt asks for (simulated_forms, simulated_diff), unusable at
+                  a stated rate (simulated_unusable)
+    or world-model edits (simulated_world_model), or a text (simulated_review), from the same
+    estimate
+                → tokens and modelled seconds
 
-Covered: "propose" and "world-model" prompts that follow the prompt conventions of
-docs/architecture.md. An answer depends on the knobs, the design spaces, the run's seed, the request
-and its occurrence, and on nothing else: not on other calls, their order, threads, or the process.
-The model has no state and knows neither the method that asks nor the evaluator.
+Covered: "propose", "world-model", "judge" and "summary" prompts that follow the prompt conventions
+of docs/architecture.md. An answer depends on the knobs, the design spaces, the run's seed, the
+request and its occurrence, and on nothing else: not on other calls, their order, threads, or the
+process. The model has no state and knows neither the method that asks nor the evaluator.
 
 Not covered: skill outside its design spaces. To a prompt that shows no program of a known space it
 answers in prose without code, as a model that has no idea. What results with it may claim is said
@@ -19,27 +24,20 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from harness.design_space import Configuration, DesignSpace
+from harness.design_space import DesignSpace
 from harness.errors import UsageError
 from harness.llm.client import Reply, Request
 from harness.llm.simulated_design import slower_design, wanted_design
-from harness.llm.simulated_faults import (
-    C_LIKE,
-    Answer,
-    broken_json,
-    with_compile_error,
-    with_wrong_result,
-    without_program,
-)
+from harness.llm.simulated_faults import C_LIKE, with_compile_error, with_wrong_result
+from harness.llm.simulated_forms import make_draft, spoilt, written
 from harness.llm.simulated_knobs import Knobs, WorldModelKnob
 from harness.llm.simulated_noise import noise_edits
 from harness.llm.simulated_prompt import ReadPrompt, read_prompt, read_world_model
+from harness.llm.simulated_review import judgement, review
+from harness.llm.simulated_unusable import Answer, broken_json
 from harness.llm.simulated_world_model import fenced_json, informed_edits
-from harness.prompt import FENCES
 from harness.types import JsonObject, Usage
 
 NO_IDEA = (
@@ -50,29 +48,6 @@ OTHER_PURPOSE = (
     "In short: correctness comes first, then memory traffic, then arithmetic. I would keep what "
     "was measured to be faster and drop what was not."
 )
-
-
-@dataclass(frozen=True)
-class Form:
-    """One form of an answer that a prompt can ask for.
-
-    asked_by: finds the instruction in the prompt. write: (program, fence tag, explanation) to text.
-    """
-
-    name: str
-    asked_by: re.Pattern[str]
-    write: Callable[[str, str, str], str]
-
-
-def _complete_program(program: str, fence: str, explanation: str) -> str:
-    return f"{explanation}\n\n```{fence}\n{program.rstrip()}\n```\n"
-
-
-# The last form that a prompt asks for is used, the first row if it asks for none.
-FORMS: tuple[Form, ...] = (
-    Form("complete program", re.compile(r"complete program", re.IGNORECASE), _complete_program),
-)
-_FENCE_ASKED_FOR = re.compile(r"fenced with\s+```([A-Za-z+]+)")
 
 
 class SimulatedModel:
@@ -117,7 +92,7 @@ class SimulatedModel:
     def complete(self, request: Request, occurrence: int) -> Reply:
         """Answer one request. Equal arguments have equal answers, in any process."""
         text = "\n\n".join(message.content for message in request.messages)
-        answer = self._answer(request.purpose, text, self._random(request, occurrence))
+        answer = self._answer(request, self._random(request, occurrence))
         prompt_tokens = self._tokens(text)
         completion_tokens = self._tokens(answer.text)
         seconds = (
@@ -135,33 +110,39 @@ class SimulatedModel:
     def _tokens(self, text: str) -> int:
         return math.ceil(len(text.encode()) / self.knobs.bytes_per_token)
 
-    def _answer(self, purpose: str, text: str, rng: random.Random) -> Answer:
-        if purpose not in ("propose", "world-model"):
+    def _answer(self, request: Request, rng: random.Random) -> Answer:
+        # What it said before in this conversation is no evidence: nobody measured it.
+        said = [m.content for m in request.messages if m.role != "assistant"]
+        text = "\n\n".join(said)
+        if request.purpose == "judge":
+            return judgement(text, self._spaces) or Answer(OTHER_PURPOSE)
+        if request.purpose == "summary":
+            return review(text, self._spaces, self.knobs, rng) or Answer(OTHER_PURPOSE)
+        if request.purpose not in ("propose", "world-model"):
             return Answer(OTHER_PURPOSE)
         prompt = read_prompt(text, self._spaces)
         if prompt is None:
             return Answer(NO_IDEA)
-        if purpose == "propose":
+        if request.purpose == "propose":
             return self._propose(prompt, rng)
         return self._edit_world_model(prompt, rng)
 
     def _propose(self, prompt: ReadPrompt, rng: random.Random) -> Answer:
+        """The mistake and the design are drawn first, so that neither depends on the form."""
         mistake = self._mistake(rng)
         space = prompt.space
         design = wanted_design(prompt, self.knobs, rng)
         if mistake == "slower":
             design = slower_design(space, design, prompt.current.configuration) or design
         program = space.render(design)
-        tags = _FENCE_ASKED_FOR.findall(prompt.text)
-        fence = tags[-1] if tags else FENCES[space.language]
-        if mistake == "format_error":
-            return without_program(program, fence, rng)
         if mistake == "compile_error":
             program = with_compile_error(program, rng)
         if mistake == "wrong_result":
             program = with_wrong_result(program, rng) or program
-        explanation = _explain(space, prompt.current.configuration, design)
-        return Answer(_form(prompt.text).write(program, fence, explanation))
+        draft = make_draft(prompt, design, program)
+        if mistake == "format_error":
+            return spoilt(prompt.text, draft, rng)
+        return written(prompt.text, draft)
 
     def _mistake(self, rng: random.Random) -> str | None:
         """At most one kind of mistake: one draw against the rates, laid end to end."""
@@ -186,17 +167,4 @@ class SimulatedModel:
         return broken_json(text, rng) if unusable else Answer(text)
 
 
-def _form(text: str) -> Form:
-    """The form that the prompt asks for last."""
-    asked = [(m.start(), form) for form in FORMS for m in form.asked_by.finditer(text)]
-    return max(asked, key=lambda a: a[0])[1] if asked else FORMS[0]
-
-
-def _explain(space: DesignSpace, before: Configuration, after: Configuration) -> str:
-    changed = [p for p in space.parameters if before[p.name] != after[p.name]]
-    if not changed:
-        return "I wrote the same design again, with care for the details."
-    return "What I changed: " + "; ".join(p.choice(after[p.name]).phrase for p in changed) + "."
-
-
-__all__ = ["FORMS", "Form", "Knobs", "SimulatedModel", "WorldModelKnob"]
+__all__ = ["Knobs", "SimulatedModel", "WorldModelKnob"]

@@ -1,17 +1,15 @@
-"""Which design the simulated model wants next: its estimate, its neighbours, its repairs.
+"""Which design the simulated model wants next: its neighbours, its recombinations, its repairs.
 
-1. estimate        the space's prior, corrected by the scores in the prompt (`Estimate`)
-2. intent          the choices that the prompt asks for, what the prior says they need, and
+1. crossover       of two programs, if the prompt asks for that
+2. repair          of a program whose verdict in the prompt is a failure
+3. intent          the choices that the prompt asks for, what the prior says they need, and
                    further changes where the drawn edit distance leaves room
-3. neighbours      designs at the drawn edit distance, of which a skilled answer takes the best
-4. repair          of a program whose verdict in the prompt is a failure
+4. neighbours      designs at the drawn edit distance, of which a skilled answer takes the best by
+                   its estimate (simulated_estimate.py)
 
-Covered: everything is computed from the prompt's text and the design space's documented prior.
+Covered: everything is computed from the prompt's text and the design space's documented prior. The
+form of the wanted answer is not looked at, so that no form gets a better or a worse design.
 Not covered: measured times. Nothing here can reach an evaluator, a cache or a table.
-
-The estimate is prior(c) + sum over parameters of theta[p, c[p]], in bits (log2 of a speedup). theta
-is the ridge solution of the residuals log2(score) - prior(c) of the passed programs in the prompt,
-with an intercept that is not regularised (scores are relative to another baseline than the prior).
 """
 
 from __future__ import annotations
@@ -19,65 +17,15 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 from harness.design_space import Configuration, DesignSpace
+from harness.llm.simulated_estimate import Estimate, Key, key, observations_in
 from harness.llm.simulated_knobs import Knobs
-from harness.llm.simulated_prompt import ReadPrompt, ShownProgram, choices_in
+from harness.llm.simulated_programs import ShownProgram
+from harness.llm.simulated_prompt import ReadPrompt, choices_in
 
-RIDGE = 1.0  # pseudo-observations of "no correction" per choice: one score moves it half-way
-SWEEPS = 60  # of coordinate descent; a few dozen scores converge to 1e-9 well before
-SUSPICION_BITS = 4.0  # taken from the choices that only failed programs have; more than most gains
 SYNERGY_BITS = 0.05  # a companion must add this much by the prior, beyond its own gain
-
-Key = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A design with its score, or None for a design that failed."""
-
-    configuration: Configuration = field(hash=False)
-    score: float | None
-
-
-def key(configuration: Configuration) -> Key:
-    """A hashable, ordered form of a configuration."""
-    return tuple(f"{name}={value}" for name, value in sorted(configuration.items()))
-
-
-def observations_in(programs: Sequence[ShownProgram]) -> list[Observation]:
-    """What the verdicts in a prompt say about designs.
-
-    A failure of a text that differs from its design's rendering says nothing about the design.
-    """
-    scored = [Observation(p.configuration, p.score) for p in programs if p.score is not None]
-    failed = [Observation(p.configuration, None) for p in programs if p.failed and p.faithful]
-    return scored + failed
-
-
-class Estimate:
-    """Estimated log2(speedup) of a design up to a constant; higher is better."""
-
-    def __init__(self, space: DesignSpace, observations: Sequence[Observation]) -> None:
-        # Sorted, and equal ones once: the order in the prompt must not matter, not even in the
-        # last bit of a sum.
-        distinct = {(key(o.configuration), o.score or 0.0): o for o in observations}
-        ordered = [distinct[k] for k in sorted(distinct)]
-        passed = [(o.configuration, o.score) for o in ordered if o.score is not None]
-        failed = [o.configuration for o in ordered if o.score is None]
-        self._space = space
-        self._corrections = _ridge(space, passed)
-        _suspect(space, [c for c, _ in passed], failed, self._corrections)
-        self._failed = {key(c) for c in failed}
-
-    def __call__(self, configuration: Configuration) -> float:
-        corrections = sum(
-            self._corrections[p.name, configuration[p.name]] for p in self._space.parameters
-        )
-        known_bad = SUSPICION_BITS if key(configuration) in self._failed else 0.0
-        return self._space.prior(configuration) + corrections - known_bad
 
 
 def neighbours(
@@ -117,6 +65,34 @@ def neighbours(
     return list(drawn.values())
 
 
+def recombinations(
+    space: DesignSpace,
+    one: Configuration,
+    other: Configuration,
+    *,
+    limit: int,
+    rng: random.Random,
+) -> list[dict[str, str]]:
+    """At most `limit` designs that take each parameter from one of two designs and equal neither.
+
+    All of them if they are few enough, else distinct random ones, all equally likely. Empty if the
+    two differ in fewer than two parameters.
+    """
+    differing = [p.name for p in space.parameters if one[p.name] != other[p.name]]
+    last = 2 ** len(differing) - 2  # a number's bits say what is taken from `other`: 0 is nothing
+    if last <= limit:
+        numbers = list(range(1, last + 1))
+    else:
+        drawn: dict[int, None] = {}
+        while len(drawn) < limit:
+            drawn.setdefault(rng.randint(1, last))
+        numbers = list(drawn)
+    return [
+        {**one, **{name: other[name] for bit, name in enumerate(differing) if number >> bit & 1}}
+        for number in numbers
+    ]
+
+
 def companion(space: DesignSpace, base: Configuration, change: Mapping[str, str]) -> dict[str, str]:
     """The one further choice that, by the prior, gains more with `change` than without it.
 
@@ -151,6 +127,10 @@ def wanted_design(prompt: ReadPrompt, knobs: Knobs, rng: random.Random) -> dict[
     shown = {key(p.configuration) for p in prompt.programs}
     as_asked: list[dict[str, str]] = []
 
+    if prompt.partner is not None:
+        crossed = _crossover(prompt, prompt.partner, estimate if skilled else None, knobs, rng)
+        if crossed is not None:
+            return crossed
     if skilled and current.failed and not current.faithful:
         return target  # writing the design out again removes the fault in its text
     if skilled and current.failed and target == dict(current.configuration):
@@ -196,6 +176,35 @@ def slower_design(
     return min(worse, key=lambda c: (space.prior(c), key(c)), default=None)
 
 
+def _crossover(
+    prompt: ReadPrompt,
+    partner: ShownProgram,
+    estimate: Estimate | None,
+    knobs: Knobs,
+    rng: random.Random,
+) -> dict[str, str] | None:
+    """A design of the current program's and the partner's choices, except what the intent asks
+    for. Without an estimate it is any, with one the best that is not in the prompt yet; None if
+    none is."""
+    space, one, other = prompt.space, prompt.current.configuration, partner.configuration
+    asked = choices_in(space, prompt.intent)
+    found = recombinations(space, one, other, limit=knobs.neighbours, rng=rng)
+    if not found:
+        return None
+    if estimate is None:
+        return {**rng.choice(found), **asked}
+    best_of_both = {
+        name: value
+        if estimate.of_choice(name, value) >= estimate.of_choice(name, other[name])
+        else other[name]
+        for name, value in one.items()
+    }
+    shown = {key(p.configuration) for p in prompt.programs}
+    crossed = [{**design, **asked} for design in (*found, best_of_both)]
+    untried = [design for design in crossed if key(design) not in shown]
+    return max(untried, key=lambda c: (round(estimate(c), 9), key(c)), default=None)
+
+
 def _revert(prompt: ReadPrompt, asked: Mapping[str, str]) -> dict[str, str]:
     """The failed design with its most suspect parameter as in the best passed program shown (the
     naive design if none is). What was asked for stays; unchanged if nothing else is suspect."""
@@ -216,48 +225,3 @@ def _revert(prompt: ReadPrompt, asked: Mapping[str, str]) -> dict[str, str]:
         return dict(current)
     suspect = max(differing, key=suspicion)
     return {**current, suspect: safe[suspect]}
-
-
-def _ridge(
-    space: DesignSpace, passed: Sequence[tuple[Configuration, float]]
-) -> dict[tuple[str, str], float]:
-    theta = {(p.name, c.value): 0.0 for p in space.parameters for c in p.choices}
-    if not passed:
-        return theta
-    left = [math.log2(score) - space.prior(c) for c, score in passed]
-    intercept = 0.0
-    for _ in range(SWEEPS):
-        step = math.fsum(left) / len(left)
-        intercept += step
-        left = [r - step for r in left]
-        for parameter in space.parameters:
-            for choice in parameter.choices:
-                rows = [i for i, (c, _) in enumerate(passed) if c[parameter.name] == choice.value]
-                if rows:
-                    old = theta[parameter.name, choice.value]
-                    total = math.fsum(left[i] for i in rows) + len(rows) * old
-                    new = total / (len(rows) + RIDGE)
-                    theta[parameter.name, choice.value] = new
-                    for i in rows:
-                        left[i] += old - new
-    return theta
-
-
-def _suspect(
-    space: DesignSpace,
-    passed: Sequence[Configuration],
-    failed: Sequence[Configuration],
-    theta: dict[tuple[str, str], float],
-) -> None:
-    """Blame the choices of failed designs that no passed design, and not the naive one, has."""
-    cleared = [space.start(), *passed]
-    blame: dict[tuple[str, str], float] = {}
-    for design in failed:
-        suspects = [
-            p.name for p in space.parameters if all(c[p.name] != design[p.name] for c in cleared)
-        ]
-        for name in suspects:
-            choice = (name, design[name])
-            blame[choice] = max(blame.get(choice, 0.0), SUSPICION_BITS / len(suspects))
-    for choice, bits in blame.items():
-        theta[choice] -= bits

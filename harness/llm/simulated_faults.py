@@ -1,4 +1,4 @@
-"""Mistakes of the simulated model: broken answers, and textual faults in correct programs.
+"""Mistakes of the simulated model inside its programs: textual faults in correct ones.
 
 Covered, for C-like programs (C++, CUDA):
 
@@ -7,13 +7,12 @@ Covered, for C-like programs (C++, CUDA):
     wrong result       a loop that skips its first or its last element, an accumulation that
                        overwrites, a last indexed store that is off by a factor
 
-and, for any text, answers from which no complete program can be read. A fault is a change of the
-program's text only: its design marker stays, since its author believes that it wrote that design.
-Sites are looked for outside comments, strings and preprocessor lines.
+A fault is a change of the program's text only: its design marker stays, since its author believes
+that it wrote that design. Sites are looked for outside comments, strings and preprocessor lines.
 
-Not covered: other languages; that a wrong-result fault changes an output (a loop that it shortens
-may be one whose last element does not matter); faults that read or write out of bounds, race, or
-hang.
+Not covered: answers without a program (simulated_unusable.py); other languages; that a wrong-result
+fault changes an output (a loop that it shortens may be one whose last element does not matter);
+faults that read or write out of bounds, race, or hang.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from harness.llm.client import FinishReason
 from harness.types import Language
 
 C_LIKE: tuple[Language, ...] = ("cpp", "cuda")
@@ -48,14 +45,6 @@ _ACCUMULATION = re.compile(r"(?:\][ \t]*(?P<a>\+=))|(?:\w[ \t]*(?P<b>\+=)[^;\n]*
 _INDEXED_STORE = re.compile(r"\][ \t]*=(?P<value>[^=;{][^;{]*);")
 _CLEARING_BODY = re.compile(r"\s*\{?[^=;]*=\s*-?[\d.]+[fFuUlL]*\s*;")  # often clears what is clear
 _CONSTANT = re.compile(r"\s*-?[\d.]+(?:[eE][+-]?\d+)?[fFuUlL]*\s*")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model says, and why it stopped."""
-
-    text: str
-    finish_reason: FinishReason = "stop"
 
 
 def code_only(program: str) -> str:
@@ -154,43 +143,6 @@ WRONG_RESULT_FAULTS: dict[str, Fault] = {
     "overwrites an accumulation": _overwrites,
     "scales the last store": _scaled_store,
 }
-
-
-def without_program(program: str, fence: str, rng: random.Random) -> Answer:
-    """An answer to "a complete program in one fenced block" that does not hold one."""
-    kind = rng.randrange(4)
-    if kind == 0:
-        return Answer(
-            "The kernel is limited by memory traffic. I would restructure the loops so that the "
-            "innermost one walks along a row, and keep partial sums in registers. Tell me which "
-            "compiler flags you use and I can write it out."
-        )
-    if kind == 1:
-        cut = program[: len(program) * rng.randrange(30, 90) // 100]
-        return Answer(f"Here is the faster program.\n\n```{fence}\n{cut}", "length")
-    if kind == 2:
-        lines = program.splitlines()
-        head = "\n".join(lines[: max(1, len(lines) // 3)])
-        return Answer(
-            "First part:\n\n"
-            f"```{fence}\n{head}\n```\n\nand the changed loop:\n\n"
-            f"```{fence}\n    ... the rest as before ...\n```\n"
-        )
-    diff = "\n".join(f"+ {line}" for line in program.splitlines())
-    return Answer(f"The change as a diff:\n\n```diff\n{diff}\n```\n")
-
-
-def broken_json(text: str, rng: random.Random) -> Answer:
-    """A world-model answer that no strict parser accepts."""
-    kind = rng.randrange(3)
-    if kind == 0:
-        return Answer(text[: len(text) * rng.randrange(20, 80) // 100], "length")
-    if kind == 1:
-        return Answer(
-            "I would keep the tree as it is, raise the priority of what worked, and try a "
-            "different loop structure next."
-        )
-    return Answer(text.replace('"', "'"))
 
 
 def _first_that_applies(faults: Sequence[Fault], program: str, rng: random.Random) -> str | None:

@@ -1,69 +1,48 @@
-"""What the simulated model can read in a prompt: programs, verdicts, the intent, the world model.
+"""What the simulated model can read in a prompt: programs, the intent, the world model.
 
-Covered: the conventions of docs/architecture.md, "The prompt conventions", and nothing else. A
-program is found by its design marker; its verdict is the first status line between its closing
-fence and the next program; the last line that starts with "Intent:" is the intent; the world model
-is the last ```json block with a "nodes" list.
+Covered: the conventions of docs/architecture.md, "The prompt conventions", and nothing else.
+Programs and their verdicts are read in simulated_programs.py. The last line that starts with
+"Intent:" is the intent; without such a line, what stands under the heading "Potential
+Recommendations". A program under a heading about crossover is to be combined with the current one.
+The world model is the last ```json block with a "nodes" list.
 
-Not covered: programs without a marker, or with a marker that does not fit its space (skipped);
-verdicts in other words; anything that is not in the text. Who asks is not known and never matters.
+Not covered: anything that is not in the text. Who asks is not known and never matters.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.design_space import Configuration, DesignSpace, configurations_in
-from harness.types import Status
+from harness.design_space import Configuration, DesignSpace
+from harness.llm.simulated_programs import ShownProgram, read_programs
 
-_FENCE_END = re.compile(r"^[ \t]*```[ \t]*$", re.MULTILINE)
-_VERDICT = re.compile(
-    r"^[ \t>*-]*("
-    + "|".join(s.value for s in Status if s is not Status.INFRA_ERROR)
-    + r")\b(?:[*]*: score (\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))?",
-    re.MULTILINE,
-)
 _INTENT = re.compile(r"^[ \t>*-]*Intent:[*]*[ \t]*(\S.*)$", re.MULTILINE)
+_RECOMMENDATIONS = re.compile(
+    r"^#+ Potential Recommendations[ \t]*$(.*?)(?=^#|^<NAME>|\Z)", re.MULTILINE | re.DOTALL
+)
+_ITEM = re.compile(r"^[ \t]*\d+[.)][ \t]+(\S.*)$", re.MULTILINE)
+_CROSSOVER = re.compile(r"\bcross-?over\b", re.IGNORECASE)
 _JSON_BLOCK = re.compile(r"^```json[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 _LIMIT = re.compile(r"\bat most (\d{1,3}) (?:open |new )*(?:actions|insert|nodes)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class ShownProgram:
-    """One program of the prompt.
-
-    faithful: the shown text is what its design renders to; otherwise somebody changed it, a mistake
-    included. status: its verdict, None where the prompt has none. score: of a passed program.
-    heading: the last non-blank line before its code block.
-    """
-
-    configuration: Configuration = field(hash=False)
-    faithful: bool
-    status: Status | None
-    score: float | None
-    heading: str
-
-    @property
-    def failed(self) -> bool:
-        return self.status is not None and self.status is not Status.PASSED
-
-
-@dataclass(frozen=True)
 class ReadPrompt:
-    """A prompt about one design space. programs: at least one; the last is the one to change."""
+    """A prompt about one design space.
+
+    programs: at least one. current: the one of them that is to be changed. partner: the one that
+    it is to be combined with, if the prompt asks for that. intent: the wanted change in words.
+    """
 
     text: str
     space: DesignSpace
     programs: tuple[ShownProgram, ...]
+    current: ShownProgram
+    partner: ShownProgram | None
     intent: str
-
-    @property
-    def current(self) -> ShownProgram:
-        return self.programs[-1]
 
 
 @dataclass(frozen=True)
@@ -107,25 +86,22 @@ class ShownWorldModel:
 def read_prompt(text: str, spaces: Mapping[str, DesignSpace]) -> ReadPrompt | None:
     """The prompt as the simulated model sees it, or None if it shows no program of a known space.
 
-    spaces: by their own name. If programs of several spaces are shown, those of the last program's
-    space count.
+    spaces: by their own name.
     """
-    marked = [
-        (offset, spaces[name], {p.name: configuration[p.name] for p in spaces[name].parameters})
-        for offset, name, configuration in configurations_in(text)
-        if name in spaces and _fits(spaces[name], configuration)
-    ]
-    if not marked:
+    shown = read_programs(text, spaces)
+    if shown is None:
         return None
-    ends = [offset for offset, _, _ in marked[1:]] + [len(text)]
-    space = marked[-1][1]
-    programs = tuple(
-        _program(text, start, end, space, configuration)
-        for (start, its_space, configuration), end in zip(marked, ends, strict=True)
-        if its_space is space
+    partners = [
+        p for p in shown.programs if _CROSSOVER.search(p.heading) and p is not shown.current
+    ]
+    return ReadPrompt(
+        text,
+        shown.space,
+        shown.programs,
+        shown.current,
+        partners[-1] if partners else None,
+        _intent(text, shown.space, shown.current.configuration),
     )
-    intents = _INTENT.findall(text)
-    return ReadPrompt(text, space, programs, intents[-1].strip() if intents else "")
 
 
 def choices_in(space: DesignSpace, intent: str) -> dict[str, str]:
@@ -178,36 +154,20 @@ def read_world_model(text: str) -> ShownWorldModel | None:
     return None
 
 
-def _fits(space: DesignSpace, configuration: Configuration) -> bool:
-    return sorted(configuration) == sorted(p.name for p in space.parameters) and all(
-        any(c.value == configuration[p.name] for c in p.choices) for p in space.parameters
-    )
-
-
-def _program(
-    text: str, start: int, end: int, space: DesignSpace, configuration: Configuration
-) -> ShownProgram:
-    closing = _FENCE_END.search(text, start, end)
-    source = text[start : closing.start() if closing else end]
-    verdict = _VERDICT.search(text, closing.end() if closing else start, end)
-    before = [line for line in text[max(0, start - 2_000) : start].splitlines() if line.strip()]
-    heading = next((line for line in reversed(before) if not line.startswith("```")), "")
-    status = Status(verdict.group(1)) if verdict else None
-    score = float(verdict.group(2)) if verdict and verdict.group(2) else None
-    return ShownProgram(
-        configuration,
-        _same_text(source, space.render(configuration)),
-        status,
-        score if score is not None and math.isfinite(score) and score > 0 else None,
-        heading.strip(),
-    )
-
-
-def _same_text(shown: str, rendered: str) -> bool:
-    def lines(text: str) -> list[str]:
-        return [line.rstrip() for line in text.strip().splitlines()]
-
-    return lines(shown) == lines(rendered)
+def _intent(text: str, space: DesignSpace, current: Configuration) -> str:
+    """Of several recommendations the first that the current design does not follow yet: following
+    all of a list at once would be one large step instead of one idea."""
+    intents = _INTENT.findall(text)
+    if intents:
+        return str(intents[-1]).strip()
+    sections = _RECOMMENDATIONS.findall(text)
+    if not sections:
+        return ""
+    items = _ITEM.findall(sections[-1]) or [sections[-1].strip()]
+    for item in items:
+        if any(current[name] != value for name, value in choices_in(space, item).items()):
+            return str(item)
+    return str(items[0])
 
 
 def _plain(text: str) -> str:

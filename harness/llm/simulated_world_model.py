@@ -10,8 +10,7 @@ node is what the prompt says: its program if it is shown (its id in the heading,
 else the choices named by the intents on its path from the root.
 
 Not covered: memory. A judgement that is not in the prompt is made afresh by every answer. The
-estimate is blurred by (1 - skill) bits of Gaussian noise per action, so a model of low skill ranks
-its ideas as badly as it programs.
+actions are the ideas of simulated_plan.py, whose gains are blurred the more the lower the skill.
 """
 
 from __future__ import annotations
@@ -20,23 +19,25 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from harness.design_space import Configuration, DesignSpace
-from harness.llm.simulated_design import (
-    Estimate,
-    Key,
-    Observation,
-    companion,
-    key,
-    observations_in,
-)
+from harness.llm.simulated_estimate import Estimate, Observation, key, observations_in
 from harness.llm.simulated_knobs import Knobs
+from harness.llm.simulated_plan import (
+    Idea,
+    as_sentence,
+    blurred_gain,
+    design_in_words,
+    families,
+    ideas,
+    in_words,
+)
+from harness.llm.simulated_programs import ShownProgram
 from harness.llm.simulated_prompt import (
     ReadPrompt,
     ShownNode,
-    ShownProgram,
     ShownWorldModel,
     choices_in,
     most_inserts,
@@ -45,7 +46,6 @@ from harness.types import JsonObject
 
 FIRST_INSERTS = 5  # into an empty model: families, one per parameter
 LATER_INSERTS = 2
-MOST_COMPANIONS = 2  # a plan may coordinate 3 choices; a program adds one to what it is asked for
 WIDE_FRONTIER = 8  # Open nodes; with so many, one insert is enough
 UPDATES = 12  # an answer re-ranks at most so many nodes: those that move most
 PRUNES = 12  # and prunes at most so many: the most hopeless
@@ -53,15 +53,6 @@ WORTH_AN_UPDATE = 0.02  # smaller changes of a priority are left out
 FAILURE_BITS = 1.0  # a failed attempt halves the expected factor
 HOPELESS_BITS = -2.0  # pruned if the estimate is this far below the best program
 GIVEN_UP_ATTEMPTS = 3  # pruned after so many
-
-
-@dataclass(frozen=True)
-class _Action:
-    """A change of the best program. gain: estimated bits over it, blurred."""
-
-    configuration: Configuration = field(hash=False)
-    changed: tuple[str, ...]
-    gain: float
 
 
 @dataclass(frozen=True)
@@ -84,20 +75,16 @@ def informed_edits(
     ]
     estimate = Estimate(space, observations if knobs.insight_from_feedback else [])
     base = tree.designs[tree.best.id]
-    level = estimate(base)
-
-    def gain(design: Configuration) -> float:
-        return estimate(design) - level + (1 - knobs.skill) * rng.gauss(0.0, 1.0)
-
+    gain = blurred_gain(estimate, base, knobs, rng)
     gains = {n.id: gain(tree.designs[n.id]) for n in model.open}
     pruned = _hopeless(tree, gains)
     edits = _updates(space, [n for n in model.open if n.id not in pruned], gains)
     edits += [{"op": "prune", "node": n, "reason": reason} for n, reason in pruned.items()]
     known = {key(design) for design in tree.designs.values()}
     known |= {key(p.configuration) for p in prompt.programs}
-    actions = _actions(space, base, known, gain)
+    actions = ideas(space, base, known, gain)
     if len(model.nodes) == 1:
-        chosen = _families(actions)
+        chosen = families(actions)[:FIRST_INSERTS]
     else:
         few = len(model.open) - len(pruned) < WIDE_FRONTIER
         chosen = actions[: LATER_INSERTS if few else 1]
@@ -107,7 +94,7 @@ def informed_edits(
         "edits": edits,
         "kernel_summary": _summary(space, base, tree.best.score),
         "open_questions": [
-            f"How much does this bring: {_phrases(space, a.configuration, a.changed)}?"
+            f"How much does this bring: {in_words(space, a.configuration, a.changed)}?"
             for a in chosen[:2]
         ],
     }
@@ -212,64 +199,25 @@ def _difficulty(space: DesignSpace, changed: Collection[str]) -> int:
     return max(1, min(5, hardest + (len(changed) > 1)))
 
 
-def _actions(
-    space: DesignSpace,
-    base: Configuration,
-    known: set[Key],
-    gain: Callable[[Configuration], float],
-) -> list[_Action]:
-    """Single changes of `base`, each with the companions that it needs, best first."""
-    found: dict[Key, _Action] = {}
-    for parameter in space.parameters:
-        for choice in parameter.choices:
-            change = {parameter.name: choice.value}
-            if choice.value == base[parameter.name]:
-                continue
-            for _ in range(MOST_COMPANIONS):
-                change |= companion(space, base, change)
-            design = {**base, **change}
-            if key(design) not in known and key(design) not in found:
-                found[key(design)] = _Action(design, tuple(change), gain(design))
-    return sorted(found.values(), key=lambda a: (-a.gain, key(a.configuration)))
-
-
-def _families(actions: list[_Action]) -> list[_Action]:
-    """The best action of each parameter first, then the others, up to FIRST_INSERTS."""
-    heads: dict[str, _Action] = {}
-    for action in actions:
-        heads.setdefault(action.changed[0], action)
-    first = list(heads.values())
-    return (first + [a for a in actions if a not in first])[:FIRST_INSERTS]
-
-
-def _insert(space: DesignSpace, parent: str, base: Configuration, action: _Action) -> JsonObject:
+def _insert(space: DesignSpace, parent: str, base: Configuration, action: Idea) -> JsonObject:
     changed = [p for p in space.parameters if p.name in action.changed]
-    intent = _phrases(space, action.configuration, action.changed)
+    intent = in_words(space, action.configuration, action.changed)
     factor = 2 ** min(7.0, max(-7.0, action.gain))
     return {
         "op": "insert",
         "parent": parent,
         "title": " and ".join(f"{p.title}: {action.configuration[p.name]}" for p in changed),
-        "intent": intent[0].upper() + intent[1:],
+        "intent": as_sentence(intent),
         "priority": _squash(action.gain),
         "difficulty": _difficulty(space, action.changed),
         "expected_factor": round(factor, 2),
-        "rationale": "Instead of: " + _phrases(space, base, action.changed) + ".",
+        "rationale": "Instead of: " + in_words(space, base, action.changed) + ".",
     }
 
 
-def _phrases(space: DesignSpace, design: Configuration, names: Iterable[str]) -> str:
-    parameters = {p.name: p for p in space.parameters}
-    return ", and ".join(parameters[n].choice(design[n]).phrase for n in names)
-
-
 def _summary(space: DesignSpace, base: Configuration, score: float | None) -> str:
-    naive = space.start()
-    changed = [p.name for p in space.parameters if base[p.name] != naive[p.name]]
-    design = _phrases(space, base, changed) if changed else "the naive design"
-    return (
-        f"Best program so far ({'no score' if score is None else f'score {score:.4g}'}): {design}."
-    )
+    level = "no score" if score is None else f"score {score:.4g}"
+    return f"Best program so far ({level}): {design_in_words(space, base)}."
 
 
 def _squash(gain_bits: float) -> float:
