@@ -153,7 +153,18 @@ def _judged(pair: Pair, pairs: int, comparison: Comparison) -> Pair:
     return replace(pair, verdict=f"{higher} scores higher", claimed=True)
 
 
-def small_sample_notes(results: Results, comparison: Comparison) -> tuple[str, ...]:
+def seed_notes(results: Results, comparison: Comparison) -> tuple[str, ...]:
+    """What the seeds can and cannot show: their number, and the arms that they do not reproduce."""
+    replicates = (
+        f"{arm.name}: a seed labels a replicate and does not reproduce it ({arm.replicates}). Its "
+        "runs are samples all the same, so intervals and tests hold; running a seed again gives "
+        "another run."
+        for arm in comparison.replicated
+    )
+    return (*_small_sample_notes(results, comparison), *replicates)
+
+
+def _small_sample_notes(results: Results, comparison: Comparison) -> tuple[str, ...]:
     """What this many seeds can and cannot show, in sentences with their numbers."""
     counts = [
         len(results.of(arm, task))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
-from reports import charts, curves, html, tables, tables_search, trace
+from reports import charts, curves, html, lineage_figure, tables, tables_search, trace
 from reports.analysis import compare_pairs, summarise
 from reports.figure import Figure
 from reports.frames import read_frames
@@ -65,6 +65,7 @@ def build_report(folder: Path) -> ReportPaths:
     ]
     panels = curves.draw_curves(comparison, frames)
     traces = trace.draw_traces(comparison, folder, frames.runs)
+    lineages = lineage_figure.draw_lineages(comparison, folder, frames.runs)
     text = html.render(
         html.Content(
             comparison,
@@ -77,9 +78,10 @@ def build_report(folder: Path) -> ReportPaths:
             {figure.name: figure for figure in figures},
             panels,
             traces,
+            lineages,
         )
     )
-    every_figure = [*figures, *(f for found in panels.values() for f in found), *traces]
+    every_figure = [*figures, *(f for found in panels.values() for f in found), *traces, *lineages]
     return _write(folder / "report", text, all_tables, every_figure)
 
 

@@ -3,6 +3,10 @@
 Per task one panel, and one over all tasks: every seed thin, the mean over seeds thick, the range
 from the lowest to the highest seed as a band. Means are means of log scores, so geometric means.
 
+Every run has the same budget of charges, and methods spend different numbers of calls and tokens
+on a charge. So each arm ends elsewhere on those axes, and is drawn to its own end only: a line that
+went on would look like a search that found nothing more, where there was none.
+
 Covered: evaluations, LLM calls, tokens, dollars (where every price is known) and seconds (LLM plus
 evaluation). Not covered: confirmed scores (a search score is no result); wall time.
 """
@@ -14,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from reports.figure import (
     ArmStyle,
@@ -136,15 +140,19 @@ def _panel(comparison: Comparison, axis: CostAxis, task: str, runs: Sequence[Tra
         axes = frame(canvas, top + 0.24)
         seen: list[Floats] = []
         for arm, style in styles.items():
-            seeds = _seeds(comparison, task, [t for t in runs if t.arm == arm], axis.name, grid)
-            if not len(seeds):
+            found = _seeds(comparison, task, [t for t in runs if t.arm == arm])
+            if not found:
                 continue
-            seen.append(seeds)
-            scores = np.exp(seeds)
-            _thin(axes, grid, scores, style.colour)
-            _mean_and_band(axes, grid, scores, np.exp(seeds.mean(axis=0)), style)
+            ends = [max(float(t.spent[axis.name][-1]) for t in seed) for seed in found]
+            spent = np.unique([*grid[grid < max(ends)], *ends])
+            logs = np.array([np.mean([t.at(axis.name, spent) for t in s], axis=0) for s in found])
+            seen.append(logs)
+            _thin(axes, spent, np.exp(logs), ends, style.colour)
+            _mean_and_band(axes, spent, np.exp(logs), np.exp(logs.mean(axis=0)), style)
         axes.set_xlim(0, end * 1.01)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=end > 6))
+        if axis.name == "tokens":
+            axes.xaxis.set_major_formatter(EngFormatter())  # 200 k: six digits run into each other
         axes.set_xlabel(axis.label)
         axes.set_ylabel("search speedup (log scale)")
         axes.set_title(task)
@@ -157,12 +165,13 @@ def _panel(comparison: Comparison, axis: CostAxis, task: str, runs: Sequence[Tra
     return Figure(name, title, "", text)
 
 
-def _thin(axes: Axes, grid: Floats, scores: Floats, colour: str) -> None:
-    """Every seed in one artist, with gaps between them: much faster than one artist each."""
+def _thin(axes: Axes, grid: Floats, scores: Floats, ends: Sequence[float], colour: str) -> None:
+    """Every seed up to its end, in one artist with gaps: much faster than one artist each."""
     gap = np.array([np.nan])
     x, y = [], []
-    for curve in scores:
-        corners, (values,) = _corners(grid, curve)
+    for curve, end in zip(scores, ends, strict=True):
+        inside = grid <= end
+        corners, (values,) = _corners(grid[inside], curve[inside])
         x += [corners, gap]
         y += [values, gap]
     axes.step(
@@ -175,6 +184,7 @@ def _mean_and_band(axes: Axes, grid: Floats, scores: Floats, mean: Floats, style
     axes.fill_between(x, low, high, step="post", color=style.colour, alpha=0.12, linewidth=0)
     x, (y,) = _corners(grid, mean)
     axes.step(x, y, where="post", color=style.colour, linewidth=2.0, linestyle=style.dash, zorder=3)
+    axes.plot(x[-1:], y[-1:], "o", color=style.colour, markersize=4.2, clip_on=False, zorder=3)
 
 
 def _corners(grid: Floats, *curves: Floats) -> tuple[Floats, list[Floats]]:
@@ -185,19 +195,14 @@ def _corners(grid: Floats, *curves: Floats) -> tuple[Floats, list[Floats]]:
     return grid[kept], [c[kept] for c in curves]
 
 
-def _seeds(
-    comparison: Comparison, task: str, runs: Sequence[Trajectory], axis: str, grid: Floats
-) -> Floats:
-    """One row per seed. Over all tasks: the mean over tasks of the seeds that ran every task."""
-    if task != ALL_TASKS:
-        rows = [t.at(axis, grid) for t in runs if t.task == task]
-        return np.array(rows) if rows else np.empty((0, grid.size))
-    by_seed: dict[int, dict[str, Trajectory]] = {}
+def _seeds(comparison: Comparison, task: str, runs: Sequence[Trajectory]) -> list[list[Trajectory]]:
+    """The runs of each seed on the task; over all tasks, of the seeds that ran every task."""
+    by_seed: dict[int, list[Trajectory]] = {}
     for t in runs:
-        by_seed.setdefault(t.seed, {})[t.task] = t
-    whole = [by_task for by_task in by_seed.values() if len(by_task) == len(comparison.tasks)]
-    rows = [np.mean([t.at(axis, grid) for t in by_task.values()], axis=0) for by_task in whole]
-    return np.array(rows) if rows else np.empty((0, grid.size))
+        if task in (ALL_TASKS, t.task):
+            by_seed.setdefault(t.seed, []).append(t)
+    wanted = len(comparison.tasks) if task == ALL_TASKS else 1
+    return [found for found in by_seed.values() if len(found) == wanted]
 
 
 def caption(comparison: Comparison) -> str:
@@ -212,6 +217,9 @@ def caption(comparison: Comparison) -> str:
     return (
         "Best search score so far, from the starting program on. Thin: each seed; thick: mean of "
         f"the log scores over seeds, a geometric mean; {band}. “{ALL_TASKS}”: mean over tasks of "
-        "the log scores, for the seeds that ran every task. A run that ended early keeps its last "
-        "score. Search scores are not results."
+        "the log scores, for the seeds that ran every task. The budget counts charges, so against "
+        "calls, tokens, dollars and seconds each arm ends elsewhere. Its curve stops at the dot, "
+        "where its last run ended: it spent no more, and beyond the dot it cannot be compared with "
+        "arms that went on. A run that ended before the dot counts with its last score until "
+        "there. Search scores are not results."
     )

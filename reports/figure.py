@@ -128,6 +128,11 @@ def for_page(svg: str) -> str:
     return text
 
 
+def figure_name(kind: str, label: str) -> str:
+    """The name of a figure, and so of its file, of one kind about the run with this label."""
+    return f"{kind}_" + "".join(c if c.isalnum() or c in "._+@=-" else "_" for c in label)
+
+
 def _identifier(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)
 
@@ -166,7 +171,6 @@ def legend_above(
     canvas: Drawing, styles: dict[str, ArmStyle], width: float, *, line: bool = True
 ) -> float:
     """A legend of the arms at the top of a canvas; the height it takes, in inches."""
-    columns = max(c for c in range(1, len(styles) + 1) if c == 1 or _fits(list(styles), c, width))
     handles = [
         Line2D(
             [], [], color=style.colour, linestyle=style.dash if line else "none",
@@ -174,21 +178,29 @@ def legend_above(
         )
         for arm, style in styles.items()
     ]  # fmt: skip
+    return legend(canvas, handles, width)
+
+
+def legend(canvas: Drawing, handles: Sequence[Line2D], width: float, below: float = 0.0) -> float:
+    """A legend over `width` inches, read row by row, `below` inches from the top of a canvas; the
+    height it takes, in inches."""
+    labels = [str(handle.get_label()) for handle in handles]
+    columns = max(c for c in range(1, len(labels) + 1) if c == 1 or _fits(labels, c, width))
     canvas.legend(
-        handles=handles,
+        handles=[h for column in range(columns) for h in handles[column::columns]],
         loc="upper left",
-        bbox_to_anchor=(0.0, 1.0),
+        bbox_to_anchor=(0.0, 1.0 - below / canvas.get_size_inches()[1]),
         ncols=columns,
         columnspacing=1.4,
         borderaxespad=0.4,
     )
-    return 0.16 + 0.17 * math.ceil(len(styles) / columns)
+    return 0.16 + 0.17 * math.ceil(len(labels) / columns)
 
 
-def _fits(arms: Sequence[str], columns: int, width: float) -> bool:
-    """Whether a legend of so many columns (filled column by column) is at most `width` inches."""
-    rows = math.ceil(len(arms) / columns)
-    longest = [max(map(len, arms[i : i + rows])) for i in range(0, len(arms), rows)]
+def _fits(labels: Sequence[str], columns: int, width: float) -> bool:
+    """Whether a legend of so many columns (matplotlib fills column by column) is at most `width`
+    inches."""
+    longest = [max(map(len, labels[column::columns])) for column in range(columns)]
     return sum(0.52 + 0.069 * length for length in longest) <= width
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.attempt import METHOD_RAISED
 from harness.errors import LogError
 from harness.types import JsonObject, Status
 from reports.manifest import read_manifest
@@ -41,9 +42,9 @@ class Frames:
     "paused" | "failed" | "interrupted"), reason; charges, llm_calls, prompt_tokens,
     completion_tokens, reasoning_tokens (int64); dollars (NaN: unknown), llm_seconds,
     build_seconds, device_seconds, evaluation_seconds (float64); cached (evaluations answered by
-    the cache), attempts, world_models (int64); estimated, torn (bool); abandoned,
-    abandoned_llm_calls, abandoned_dollars: what earlier attempts that `--restart` put aside had
-    cost (in none of the other columns).
+    the cache), attempts (int64); world_models, lineages: records of these kinds (int64); estimated,
+    torn (bool); abandoned, abandoned_llm_calls, abandoned_dollars: attempts that were put aside
+    when the run started over, and what they had cost (in none of the other columns).
 
     Columns of evaluations: run (row of runs), charge (0 = the starting program), candidate,
     status, the score and its interval, arithmetic_mean (NaN unless passed), and the totals so far:
@@ -115,6 +116,7 @@ class _Run:
     cached: int = 0
     attempts: int = 0
     world_models: int = 0
+    lineages: int = 0
     estimated: bool = False
     torn: bool = False
     abandoned: int = 0
@@ -140,8 +142,9 @@ class _Run:
         self.evaluation_seconds = event["evaluation_seconds"]
 
     def end(self, kind: str, reason: str) -> None:
-        failed = reason.startswith(("failed", "stalled"))
-        self.state = "paused" if kind == "paused" else "failed" if failed else "finished"
+        # The log calls it a pause, since the run may go on once the method's code is mended.
+        failed = reason.startswith((METHOD_RAISED, "failed", "stalled"))
+        self.state = "failed" if failed else kind
         self.reason = reason
 
 
@@ -214,8 +217,8 @@ def read_frames(folder: Path, tasks: tuple[str, ...], arms: tuple[str, ...]) -> 
 
 
 def _read_abandoned(folder: Path, run: _Run) -> None:
-    """Add up the attempts that a restart put aside. Damage may be why it was made: there, what
-    comes before it counts."""
+    """Add up the attempts that were put aside. Damage may be why: there, what comes before it
+    counts."""
     for path in sorted(folder.glob("attempts/*/events.jsonl")):
         attempt = _Run(run.task, run.arm, run.seed, run.folder)
         with contextlib.suppress(LogError):
@@ -242,6 +245,7 @@ def _read_run(path: Path, run: _Run, number: int, evaluations: _Evaluations) -> 
                 run.evaluation(event)
             elif kind == "record":
                 run.world_models += event["record"] == "world_model"
+                run.lineages += event["record"] == "lineage"
             elif kind == "attempt":
                 run.attempts += 1
                 run.state = _Run.state

@@ -15,9 +15,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from reports import charts, curves, page
-from reports.analysis import ArmSummary, Pair, small_sample_notes
+from reports.analysis import ArmSummary, Pair, seed_notes
 from reports.figure import PALETTE, Figure, arm_styles, for_page
 from reports.manifest import Comparison
+from reports.records import FIGURES
 from reports.results import Results
 from reports.table import Table
 
@@ -46,6 +47,7 @@ class Content:
     figures: Mapping[str, Figure]
     curves: Mapping[str, Sequence[Figure]]
     traces: Sequence[Figure]
+    lineages: Sequence[Figure]
 
 
 def render(content: Content) -> str:
@@ -70,14 +72,18 @@ def render(content: Content) -> str:
         answers=page.answers(comparison, content.summaries, content.pairs),
         cards=page.cards(comparison, content.results, content.runs),
         problems=page.problems(comparison, content.results, content.runs),
-        notes=small_sample_notes(content.results, comparison),
+        notes=seed_notes(content.results, comparison),
         tables=content.tables,
         figures=content.figures,
         curves={axis_labels[name]: list(panels) for name, panels in content.curves.items()},
         curve_caption=curves.caption(comparison),
+        replicates=[(arm.name, arm.replicates) for arm in comparison.replicated],
         resumed=int((content.runs["attempts"] > 1).sum()),
         traces=content.traces,
         traced_runs=int((content.runs["world_models"] > 0).sum()),
+        lineages=content.lineages,
+        most_traces=FIGURES,
+        lineage_runs=int((content.runs["lineages"] > 0).sum()),
         heat=_heat_rows(comparison, content.workloads),
         heat_key=[(f"{v:g}×", charts.heat_colour(v)) for v in (0.125, 0.25, 0.5, 1, 2, 4, 8)],
         arm_index={arm: style.index for arm, style in arm_styles(comparison.arm_names).items()},

@@ -23,12 +23,17 @@ Facts = tuple[tuple[str, str], ...]  # (name, value) rows, in a fixed order
 
 @dataclass(frozen=True)
 class Arm:
-    """One column of the grid: a method with its variant, options and model."""
+    """One column of the grid: a method with its variant, options and model.
+
+    replicates: why a seed of this arm labels a replicate and does not reproduce it; empty where it
+    does.
+    """
 
     name: str
     method: str
     variant: str | None
     model: str
+    replicates: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,11 @@ class Comparison:
     def simulated(self) -> bool:
         """Whether the page must name no winner."""
         return self.llm_level == "simulated"
+
+    @property
+    def replicated(self) -> tuple[Arm, ...]:
+        """The arms whose seeds label replicates."""
+        return tuple(arm for arm in self.arms if arm.replicates)
 
     @property
     def arm_names(self) -> tuple[str, ...]:
@@ -122,7 +132,13 @@ def read_comparison(folder: Path) -> Comparison:
             suite_title=resolved.get("suite_title") or resolved["suite"],
             tasks=tuple(resolved["tasks"]),
             arms=tuple(
-                Arm(a["name"], a["method"], a.get("variant"), str(a.get("model") or MISSING))
+                Arm(
+                    a["name"],
+                    a["method"],
+                    a.get("variant"),
+                    str(a.get("model") or MISSING),
+                    a.get("replicates") or "",
+                )
                 for a in resolved["arms"]
             ),
             seeds=tuple(resolved["seeds"]),

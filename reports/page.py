@@ -120,8 +120,14 @@ def cards(comparison: Comparison, results: Results, runs: pd.DataFrame) -> list[
     model = machine.get("cpu", "") if comparison.device == "cpu" else ""
     short = tuple((k, v) for k, v in comparison.machine if k in _MACHINE_CARD)
     seeds = len(comparison.seeds)
+    labels = joined([arm.name for arm in comparison.replicated])
+    replicates = f"; not reproducible by seed: {labels}" if labels else ""
     return [
-        Card("Seeds", f"{seeds} per arm and task", f"{grid} × {seeds} seeds = {expected} runs"),
+        Card(
+            "Seeds",
+            f"{seeds} per arm and task",
+            f"{grid} × {seeds} seeds = {expected} runs{replicates}",
+        ),
         Card("Budget per run", charges, ", ".join(limits) or "no other limit"),
         Card("LLM", comparison.llm_level, ", ".join(dict.fromkeys(models))),
         Card("Evaluator", comparison.evaluator_level, f"{comparison.suite_title}"),

@@ -39,7 +39,11 @@ def arms_table(comparison: Comparison, summaries: Sequence[ArmSummary]) -> Table
         "Speedup over the baseline. Geometric mean over tasks of the geometric mean over seeds, "
         "and interquartile mean over all (task, seed), each with its 95 % stratified bootstrap "
         "interval over seeds; the arithmetic mean stands beside them because published results "
-        "used it. The search score of the same programs is shown for contrast and is no result.",
+        "used it. The search score of the same programs is shown for contrast and is no result."
+        + "".join(
+            f" Seeds of {arm.name} label replicates and do not reproduce them: {arm.replicates}."
+            for arm in comparison.replicated
+        ),
         (
             Column("arm", "Arm"),
             Column("tasks", "Tasks", "integer"),
@@ -222,8 +226,8 @@ def _padded(values: Sequence[float], size: int) -> Floats:
 
 def search_table(comparison: Comparison, results: Results) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for arm in comparison.arm_names:
-        for task in comparison.tasks:
+    for task in comparison.tasks:
+        for arm in comparison.arm_names:
             found = [r for r in results.of(arm, task) if r.kind == "confirmed"]
             if not found:
                 continue

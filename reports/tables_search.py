@@ -28,8 +28,8 @@ def failures_table(comparison: Comparison, frames: Frames, results: Results) -> 
     arms = frames.runs["arm"].to_numpy()[charged["run"].to_numpy()]
     counts = Counter(zip(arms, tasks, charged["status"], strict=True))
     rows: list[tuple[Cell, ...]] = []
-    for arm in comparison.arm_names:
-        for task in comparison.tasks:
+    for task in comparison.tasks:
+        for arm in comparison.arm_names:
             by_status = [counts[(arm, task, status)] for status in STATUSES]
             total = sum(by_status)
             runs = results.of(arm, task, known=False)
@@ -72,17 +72,18 @@ def cost_table(comparison: Comparison, runs: pd.DataFrame) -> Table:
         if math.isnan(dollars):
             notes.append("price unknown")
         if found["abandoned"].any():
+            number = int(found["abandoned"].sum())
             lost = _total(found["abandoned_dollars"])
             price = "price unknown" if math.isnan(lost) else f"{lost:.6g} dollars"
             notes.append(
-                f"{int(found['abandoned'].sum())} attempts abandoned by a restart "
-                f"({int(found['abandoned_llm_calls'].sum())} LLM calls, {price}) not in the sums"
+                f"{number} {'attempt' if number == 1 else 'attempts'} started over, not in the "
+                f"sums: {int(found['abandoned_llm_calls'].sum())} LLM calls, {price}"
             )
-        calls, charges = int(found["llm_calls"].sum()), int(found["charges"].sum())
+        charges, *totals = (int(found[name].sum()) for name in sums)
         rows.append(
             (
-                arm, len(found), *(int(found[name].sum()) for name in sums),
-                calls / charges if charges else None, dollars,
+                arm, len(found), charges,
+                *(total / charges if charges else None for total in totals[:3]), *totals, dollars,
                 *(_total(found[name]) for name in seconds), int(found["cached"].sum()),
                 "; ".join(notes),
             )
@@ -92,16 +93,20 @@ def cost_table(comparison: Comparison, runs: pd.DataFrame) -> Table:
         "Cost",
         "Sums over all runs of an arm, from the run logs; confirmations are not counted. An "
         "evaluation answered by the cache is charged the seconds that it took when it was "
-        "measured. Completion tokens include reasoning tokens.",
+        "measured. Completion tokens include reasoning tokens. Per charge: methods differ in how "
+        "much they ask the model for one evaluated proposal, so equal charges are not equal calls "
+        "or tokens.",
         (
             Column("arm", "Arm"),
             Column("runs", "Runs", "integer"),
             Column("charges", "Charges", "integer"),
+            Column("llm_calls_per_charge", "Calls per charge", "number"),
+            Column("prompt_tokens_per_charge", "Prompt tokens per charge", "number"),
+            Column("completion_tokens_per_charge", "Completion tokens per charge", "number"),
             Column("llm_calls", "LLM calls", "integer"),
             Column("prompt_tokens", "Prompt tokens", "integer"),
             Column("completion_tokens", "Completion tokens", "integer"),
             Column("reasoning_tokens", "Reasoning tokens", "integer"),
-            Column("llm_calls_per_charge", "Calls per charge", "number"),
             Column("dollars", "Dollars", "number"),
             Column("llm_seconds", "LLM, s", "number"),
             Column("build_seconds", "Build, s", "number"),

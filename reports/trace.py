@@ -10,26 +10,32 @@ or in a blob. Not covered: the LLM's rationale (in the blobs of its replies).
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as Drawing
-from matplotlib.lines import Line2D
 
-from harness.errors import LogError
 from harness.types import JsonObject
-from reports.figure import CLOSED, INK, MUTED, OPEN, PRUNED, RULE, Figure, drawing, frame, to_svg
+from reports.figure import (
+    CLOSED,
+    INK,
+    MUTED,
+    OPEN,
+    PRUNED,
+    RULE,
+    Figure,
+    drawing,
+    figure_name,
+    frame,
+    to_svg,
+)
 from reports.frames import events
 from reports.manifest import Comparison
+from reports.marks import Marks, Shape, handle
+from reports.records import chosen_runs, explained, record_data, run_label
 
-TRACES = 12  # figures at most; with more runs: the first seed of each task and arm, in order
 LANES = 60  # nodes drawn at most; the never selected Open and pruned ones go first
 
 
@@ -63,45 +69,19 @@ class Trace:
     selections: tuple[tuple[int, str], ...]
 
 
-def chosen_runs(runs: pd.DataFrame) -> list[int]:
-    """Rows of the run frame whose trace is drawn."""
-    rows = [i for i, count in enumerate(runs["world_models"].tolist()) if count]
-    if len(rows) <= TRACES:
-        return rows
-    first: dict[tuple[str, str], int] = {}
-    tasks, arms = runs["task"].tolist(), runs["arm"].tolist()
-    for row in rows:
-        first.setdefault((tasks[row], arms[row]), row)
-    return list(first.values())[:TRACES]
-
-
 def read_trace(folder: Path) -> Trace:
     """The trace of the run in `folder`. Raises LogError for a record of another form."""
     versions, selections = [], []
     for line, event in events(folder / "events.jsonl"):
         if event is None or event["kind"] != "record":
             continue
-        try:
+        with explained(folder, line, event):
             if event["record"] == "world_model":
-                versions.append(_version(_data(folder, event)))
+                versions.append(_version(record_data(folder, event)))
             elif event["record"] == "selection":
-                data = _data(folder, event)
+                data = record_data(folder, event)
                 selections.append((int(data["round"]), str(data["node"])))
-        except (KeyError, TypeError, ValueError, OSError, EOFError) as error:
-            raise LogError(
-                f"{folder / 'events.jsonl'}, line {line + 1}: the {event.get('record')} record "
-                f"cannot be read ({error!r}). Expected the form in docs/architecture.md, with its "
-                "blob beside the log."
-            ) from error
     return Trace(tuple(versions), tuple(selections))
-
-
-def _data(folder: Path, event: JsonObject) -> JsonObject:
-    if event["data"] is not None:
-        return dict(event["data"])
-    name = event["blob"]
-    packed = (folder / "blobs" / name[:2] / f"{name}.gz").read_bytes()
-    return dict(json.loads(gzip.decompress(packed)))
 
 
 def _version(data: JsonObject) -> Version:
@@ -116,17 +96,15 @@ def _version(data: JsonObject) -> Version:
 def draw_traces(comparison: Comparison, folder: Path, runs: pd.DataFrame) -> list[Figure]:
     """One figure per chosen run, in the order of the runs."""
     figures = []
-    for row in chosen_runs(runs):
-        run = runs.iloc[row]
-        trace = read_trace(folder / str(run["folder"]))
+    for row in chosen_runs(runs, "world_models"):
+        trace = read_trace(folder / str(runs["folder"].iloc[row]))
         if trace.versions:
-            label = f"{run['task']}, {run['arm']}, seed {run['seed']}"
-            figures.append(_draw(comparison, trace, label))
+            figures.append(_draw(comparison, trace, run_label(runs, row)))
     return figures
 
 
 def _draw(comparison: Comparison, trace: Trace, label: str) -> Figure:
-    name = "trace_" + "".join(c if c.isalnum() or c in "._+@=-" else "_" for c in label)
+    name = figure_name("trace", label)
     title = f"Search trace: {label}"
     shown, left_out = _lanes(trace)
     lanes = {node: lane for lane, node in enumerate(shown)}
@@ -137,7 +115,7 @@ def _draw(comparison: Comparison, trace: Trace, label: str) -> Figure:
     with drawing(name, width, height) as canvas:
         _legend(canvas)
         axes = frame(canvas, 0.5, left=3.0)
-        marks = _Marks()
+        marks = Marks()
         born: dict[str, int] = {}
         for version in trace.versions:
             for state in version.nodes:
@@ -197,47 +175,7 @@ def _lanes(trace: Trace) -> tuple[list[str], int]:
     return order, len(parents) - len(order)
 
 
-class _Marks:
-    """Everything on the lanes, gathered by look: one artist per look draws ten times faster."""
-
-    _SIZES: ClassVar = {"o": 5.5, "s": 4.5, "^": 4.5, "x": 6.0, "|": 7.0, "ring": 9.0}
-
-    def __init__(self) -> None:
-        self._lines: dict[tuple[str, float], list[list[tuple[float, float]]]] = {}
-        self._points: dict[tuple[str, str], list[tuple[float, float]]] = {}
-        self._notes: list[tuple[float, float, str, str]] = []
-
-    def line(self, ends: list[tuple[float, float]], colour: str, width: float) -> None:
-        self._lines.setdefault((colour, width), []).append(ends)
-
-    def point(self, marker: str, colour: str, x: float, y: float) -> None:
-        self._points.setdefault((marker, colour), []).append((x, y))
-
-    def note(self, x: float, y: float, text: str, colour: str) -> None:
-        self._notes.append((x, y, text, colour))
-
-    def draw(self, axes: Axes) -> None:
-        for (colour, width), ends in self._lines.items():
-            order = 1.0 if colour == RULE else 2.0
-            axes.add_collection(LineCollection(ends, colors=colour, linewidths=width, zorder=order))
-        for (marker, colour), places in self._points.items():
-            ring = marker == "ring"
-            axes.plot(
-                [x for x, _ in places],
-                [y for _, y in places],
-                "o" if ring else marker,
-                color=colour,
-                markersize=self._SIZES[marker],
-                markerfacecolor="none" if ring else colour,
-                markeredgewidth=0.9 if ring else 1.4 if marker in "x|" else 0,
-                clip_on=False,
-                zorder=4 if ring else 3,
-            )
-        for x, y, text, colour in self._notes:
-            axes.text(x, y, text, fontsize=6.8, color=colour)
-
-
-def _lane(marks: _Marks, trace: Trace, node: str, lane: int, last: int) -> None:
+def _lane(marks: Marks, trace: Trace, node: str, lane: int, last: int) -> None:
     """One node's life: a bar per stretch of rounds in one state, with what happened on it."""
     colours = {"open": OPEN, "closed": CLOSED}
     history = [(v.round, n) for v in trace.versions for n in v.nodes if n.id == node]
@@ -265,24 +203,17 @@ def _lane(marks: _Marks, trace: Trace, node: str, lane: int, last: int) -> None:
 
 
 def _legend(canvas: Drawing) -> None:
-    entries: Sequence[tuple[str, str, str]] = (
+    entries: Sequence[tuple[Shape, str, str]] = (
         ("o", CLOSED, "closed (score)"),
         ("s", OPEN, "inserted, open (V)"),
         ("^", OPEN, "updated"),
         ("x", PRUNED, "pruned"),
         ("|", INK, "failed update"),
+        ("ring", INK, "selected"),
     )
-    handles = [
-        Line2D([], [], color=c, marker=m, linestyle="none", markersize=6, label=text)
-        for m, c, text in entries
-    ]
-    ring = Line2D(
-        [], [], color=INK, marker="o", markerfacecolor="none", linestyle="none", markersize=8,
-        label="selected",
-    )  # fmt: skip
     canvas.legend(
-        handles=[*handles, ring], loc="upper left", bbox_to_anchor=(0, 1), ncols=6,
-        columnspacing=1.2, handletextpad=0.2,
+        handles=[handle(*entry) for entry in entries], loc="upper left", bbox_to_anchor=(0, 1),
+        ncols=6, columnspacing=1.2, handletextpad=0.2,
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """A comparison folder in the documented format, by seed and of any size, for tests and benchmarks.
 
-Covered: every kind of event, K-Search's records (inline and in blobs), failing candidates, paused,
-failed and killed runs, missing confirmations, failed finalists, a torn last line. Not covered:
-prompts, replies, programs and samples (reports open none of them; blob names are made up).
+Covered: every kind of event, K-Search's records and those of populations (inline and in blobs),
+failing candidates, paused, failed and killed runs, methods that raised, attempts that were put
+aside, missing confirmations, failed finalists, a torn last line. Not covered: prompts, replies,
+programs and samples (reports open none of them; blob names are made up).
 """
 
 from __future__ import annotations
@@ -28,17 +29,20 @@ from harness.types import (
     geometric_mean,
 )
 
+POPULATIONS = {"openevolve": 1, "shinkaevolve": 3}  # methods with one, and their calls per charge
 _LIMITS = ("llm_calls", "tokens", "dollars", "seconds")
 FAILURES = ("COMPILE_ERROR", "INCORRECT_NUMERICAL", "RUNTIME_ERROR", "NO_CODE", "REJECTED")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write. ends: (task, arm, seed) -> "paused" | "failed" | "killed"; others finish.
+    """What to write. ends: (task, arm, seed) -> "paused" | "raised" | "failed" | "killed"; others
+    finish.
 
     gain: per arm the mean growth of the log score per improving candidate. hopeless: runs without
     any pass. unconfirmed: tasks without a confirmation. rejected_best: runs whose best candidate
-    fails its confirmation.
+    fails its confirmation. replicates: per arm why its seeds label replicates. put_aside: runs that
+    started over once. islands: of a population; 0 for one without islands.
     """
 
     tasks: tuple[str, ...] = ("matmul", "softmax", "gqa_paged_decode")
@@ -57,6 +61,9 @@ class Plan:
     unconfirmed: frozenset[str] = frozenset()
     rejected_best: frozenset[tuple[str, str, int]] = frozenset()
     isolation: str = "namespaces"
+    replicates: dict[str, str] = field(default_factory=dict)
+    put_aside: frozenset[tuple[str, str, int]] = frozenset()
+    islands: int = 3
 
 
 def write_comparison(folder: Path, plan: Plan | None = None) -> Path:
@@ -108,7 +115,7 @@ def _manifest(plan: Plan) -> dict[str, Any]:
         method, _, variant = head.partition("@")
         chosen = {"model": model or default, "models": [model or default]}
         known = {"name": arm, "method": method, "variant": variant or None, "options": {}}
-        arms.append(known | chosen)
+        arms.append(known | chosen | {"replicates": plan.replicates.get(arm)})
     return {
         "format": 1,
         "kind": "comparison",
@@ -191,6 +198,7 @@ class _Run:
             "llm_seconds": 0.0, "evaluation_seconds": 0.0,
         }  # fmt: skip
         self.passed: dict[str, tuple[float, list[float]]] = {}
+        self.population = _Population(self) if arm.startswith(tuple(POPULATIONS)) else None
 
     def write(self) -> list[tuple[str, list[float]]]:
         """Write the folder; the passing candidates by search score, best first."""
@@ -220,10 +228,15 @@ class _Run:
         for charge in range(1, last + 1):
             if tree:
                 tree.step(charge)
-            self.llm(charge - 1, "propose")
+            if self.population:
+                best = self.population.choose(charge)
+            for _ in range(POPULATIONS.get(self.arm.partition("[")[0], 1)):
+                self.llm(charge - 1, "propose")
             best = self.propose(charge, best, hopeless=key in self.plan.hopeless)
         if end == "paused":
             self.event("paused", reason="InfraError: the endpoint answered 429 six times")
+        elif end == "raised":
+            self.event("paused", reason="method raised ForeignError: the program ended with 1")
         elif end != "killed":
             reason = "budget: charges" if end == "finished" else "failed: ValueError: bad edit"
             calls = self.totals["llm_calls"]
@@ -232,6 +245,10 @@ class _Run:
         if end == "killed":
             text += '{"i": 9999, "kind": "llm", "rep'
         (self.folder / "events.jsonl").write_text(text)
+        if key in self.plan.put_aside:
+            earlier = self.folder / "attempts" / "1" / "events.jsonl"
+            earlier.parent.mkdir(parents=True)
+            earlier.write_text("".join(self.lines[: len(self.lines) // 2]))
         ranked = sorted(self.passed.items(), key=lambda item: -item[1][0])
         return [(candidate, speedups) for candidate, (_, speedups) in ranked]
 
@@ -283,6 +300,8 @@ class _Run:
         if speedups is None:
             failure = {"stage": "build", "check": "compile", "workload": None, "message": "error"}
         seconds = 0.5 + 0.25 * (charge % 3)
+        if charge and self.population:
+            self.population.proposed(charge, candidate)
         if charge:
             self.totals["evaluation_seconds"] += 0.5 + seconds
         rows = None
@@ -298,6 +317,8 @@ class _Run:
             workloads=rows, evaluation="2" * 16, samples=None, build_seconds=0.5,
             device_seconds=seconds, cached=False, **self.totals,
         )  # fmt: skip
+        if self.population:
+            self.population.took(charge, candidate, speedups)
 
     def record(self, kind: str, charge: int, data: dict[str, Any]) -> None:
         text = json.dumps(data, sort_keys=True)
@@ -309,6 +330,57 @@ class _Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(text.encode(), mtime=0))
         self.event("record", record=kind, charge=charge, data=None, blob=name)
+
+
+class _Population:
+    """Islands in turn, each bred from its three best; migration, an archive, summaries."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+        self.islands: list[list[str]] = [[] for _ in range(max(1, run.plan.islands))]
+        self.speedups: dict[str, list[float]] = {}
+        self.island, self.parent = 0, ""
+
+    def ranked(self, members: list[str]) -> list[str]:
+        return sorted(members, key=lambda m: -geometric_mean(self.speedups[m]))
+
+    def choose(self, charge: int) -> list[float]:
+        """The speedups of the program that the next proposal changes."""
+        self.island = (charge - 1) % len(self.islands)
+        self.parent = self.run.stream.choice(self.ranked(self.islands[self.island])[:3])
+        return self.speedups[self.parent]
+
+    def proposed(self, charge: int, candidate: str | None) -> None:
+        island = self.island if self.run.plan.islands else None
+        self.run.record(
+            "lineage", charge - 1,
+            {
+                "charge": charge, "candidate": candidate, "parent": self.parent, "island": island,
+                "generation": 1 + charge // len(self.islands), "operator": "full",
+                "inspirations": self.ranked(self.islands[self.island])[:2],
+            },
+        )  # fmt: skip
+
+    def took(self, charge: int, candidate: str | None, speedups: list[float] | None) -> None:
+        if candidate is not None and speedups is not None:
+            self.speedups[candidate] = speedups
+            for island in self.islands if charge == 0 else [self.islands[self.island]]:
+                island.append(candidate)
+        if charge % 15 == 14:
+            moves = [
+                (self.ranked(members)[0], (number + 1) % len(self.islands), number)
+                for number, members in enumerate(self.islands)
+            ]
+            for best, to, number in moves if len(self.islands) > 1 else []:
+                self.islands[to].append(best)
+                moved = {"candidate": best, "from": number, "to": to}
+                self.run.record("migration", charge, moved)
+        if charge % 20 == 19:
+            self.run.record("summary", charge, {"text": "Vector loads helped. " * 60})
+        self.islands = [self.ranked(list(dict.fromkeys(i)))[:8] for i in self.islands]
+        archive = self.ranked(list(self.speedups))[:6]
+        data = {"islands": self.islands, "archive": archive, "best": archive[0]}
+        self.run.record("population", charge, data)
 
 
 class _Tree:

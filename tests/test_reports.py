@@ -197,7 +197,8 @@ SCRIPT = "import sys; from pathlib import Path; from reports.build import build_
 
 
 def test_the_report_is_byte_identical_elsewhere_later_and_under_another_hash_seed(tmp_path):
-    plan = Plan(tasks=("matmul", "softmax"), seeds=(0, 1), charges=8)
+    arms = ("best_of_n", "ksearch", "openevolve")
+    plan = Plan(tasks=("matmul", "softmax"), arms=arms, seeds=(0, 1), charges=8)
     folders = [write_comparison(tmp_path / name, plan) for name in ("a", "b/deeper")]
     for path in folders[1].glob("runs/*/*/*/events.jsonl"):
         lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import LogError
-from reports.analysis import compare_pairs, small_sample_notes
+from reports.analysis import compare_pairs, seed_notes
 from reports.frames import Frames, read_frames
 from reports.manifest import Comparison, read_comparison
 from reports.results import Results, read_results, workload_rows
@@ -117,11 +117,18 @@ def test_a_torn_last_line_is_dropped_and_noted(tmp_path):
     assert frames.runs["state"].tolist() == ["interrupted"]
 
 
-@pytest.mark.parametrize(("end", "reason"), [("paused", "429"), ("failed", "bad edit")])
-def test_a_run_that_stopped_early_keeps_its_reason(tmp_path, end, reason):
+@pytest.mark.parametrize(
+    ("end", "reason", "state"),
+    [
+        ("paused", "429", "paused"),
+        ("failed", "bad edit", "failed"),
+        ("raised", "method raised ForeignError: the program ended with 1", "failed"),
+    ],
+)
+def test_a_run_that_stopped_early_keeps_its_reason(tmp_path, end, reason, state):
     plan = Plan(**ONE, ends={("matmul", "ksearch", 0): end})
     _, frames, _ = read(write_comparison(tmp_path / "c", plan))
-    assert frames.runs["state"].tolist() == [end]
+    assert frames.runs["state"].tolist() == [state]
     assert reason in frames.runs["reason"][0]
 
 
@@ -211,7 +218,7 @@ def test_a_simulated_comparison_is_never_judged(tmp_path):
 
 def test_the_notes_carry_the_numbers_of_this_design(tmp_path):
     comparison, _, results = read(write_comparison(tmp_path / "c", Plan(**LIVE)))
-    notes = " ".join(small_sample_notes(results, comparison))
+    notes = " ".join(seed_notes(results, comparison))
     assert "3 against 3 seeds cannot reach p = 0.05" in notes
     assert "probability 0.75" in notes
     assert "0.00025" in notes
