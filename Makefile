@@ -3,6 +3,7 @@
 #   make compare   compare methods and write a report     make test    the test suite
 #   make report    rebuild the report of a run folder     make check   lint, format, types
 #   make bench     the benchmarks                         make zoo     the evaluator against its cheats
+#   make prepare   environments of foreign packages, which compare otherwise makes when it needs them
 #
 #   make compare TASKS="matmul softmax" METHODS="best_of_n ksearch[k=3]" SEEDS=3 BUDGET=20 RUNS=runs/a
 #
@@ -12,7 +13,7 @@
 
 SUITE ?= cpu
 TASKS ?=
-METHODS ?= best_of_n ksearch[k=3,cycle_limit=2] ksearch[k=3,cycle_limit=2]+simulated-noise
+METHODS ?= best_of_n ksearch[k=3,cycle_limit=2] openevolve shinkaevolve
 SEEDS ?= 3
 BUDGET ?= 20
 MODEL ?=
@@ -37,7 +38,7 @@ else
   dev := $(VENV)/.dev
 endif
 
-.PHONY: compare report test bench check zoo check-python check-python-dev
+.PHONY: compare report test bench check zoo prepare check-python check-python-dev
 .DEFAULT_GOAL := compare
 
 compare: $(core)
@@ -49,6 +50,9 @@ compare: $(core)
 
 report: $(core)
 	@$(python) -m harness report '$(RUNS)'
+
+prepare: $(core)
+	@$(python) -m harness prepare
 
 zoo: $(core)
 	@$(python) -m tests.zoo.scorecard
@@ -96,7 +100,9 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 	fi && $(pip) install -c $(VENV)/constraints.txt -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.core
+# The tests run the foreign packages, so their environments belong to the tools.
+$(VENV)/.dev: $(VENV)/.core $(wildcard methods/*/requirements.lock)
 	@echo "Installing the tools for tests and checks into $(VENV), once ..."
 	@$(pip) install -c $(VENV)/constraints.txt -e '.[dev]'
+	@$(python) -m harness prepare
 	@touch $@

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from harness.budget import Budget
 from harness.errors import UnknownName, UsageError
 
-DEFAULT_METHODS = "best_of_n ksearch[k=3,cycle_limit=2] ksearch[k=3,cycle_limit=2]+simulated-noise"
+DEFAULT_METHODS = "best_of_n ksearch[k=3,cycle_limit=2] openevolve shinkaevolve"
 
 _ARM = re.compile(
     r"^(?P<method>[A-Za-z_][^@\[\]+\s]*)(?:@(?P<variant>[A-Za-z0-9_.-]+))?"

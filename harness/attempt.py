@@ -1,8 +1,9 @@
 """What identifies a run, and the start of an attempt at it.
 
 Covered: `RunSpec`; the manifest of a new run; on a later attempt, the check that the folder holds
-this run and was made with this code of the method; the `attempt` event. Not covered: the loop
-(harness/search.py); putting an attempt aside (`harness.runlog.restart`).
+this run and was made with this code of the method; the `attempt` event; starting over where the
+method cannot do the same again. Not covered: the loop (harness/search.py); how an attempt is put
+aside (`harness.runlog.restart`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from harness.budget import Budget
 from harness.code_hash import MethodCode, code_difference, method_code
 from harness.errors import LogError, ReplayMismatch
 from harness.method import Method, TaskCard
-from harness.runlog import RunLog
+from harness.runlog import RunLog, read_events, restart
 from harness.types import Candidate, Evaluation, JsonObject
 
 METHOD_RAISED = "method raised "  # how the reason of such a pause begins
@@ -70,6 +71,21 @@ def begin_attempt(spec: RunSpec, log: RunLog) -> None:
         if _code_changed(spec, log, code):
             attempt |= {"code_hash": code.hash, "source": log.put_blob(code.text)}
     log.append("attempt", attempt)
+
+
+def put_replicate_aside(spec: RunSpec) -> None:
+    """Put an unfinished attempt aside, with its cost, if the method cannot be replayed to its end:
+    the run starts over. Raises LogError."""
+    if not (spec.folder / "events.jsonl").exists() or not spec.method.replicates(spec.options):
+        return
+    kinds = [
+        event["kind"]
+        for event in read_events(spec.folder)
+        if event["kind"] != "evaluation" or event["charge"] > 0
+    ]
+    paid = {"llm_intent", "evaluation", "record"} & set(kinds)
+    if paid and kinds[-1] != "finished":
+        restart(spec.folder)
 
 
 def recorded_code(log: RunLog) -> tuple[str, str]:

@@ -28,7 +28,7 @@ def compare(
         typer.Option(
             help="Arms, separated by spaces: METHOD[@VARIANT][[OPTION=VALUE,...]][+MODEL]."
         ),
-    ] = "best_of_n ksearch[k=3,cycle_limit=2] ksearch[k=3,cycle_limit=2]+simulated-noise",
+    ] = "best_of_n ksearch[k=3,cycle_limit=2] openevolve shinkaevolve",
     seeds: Annotated[str, typer.Option(help="A count (3) or a list (0,1,2; one seed: 7,).")] = "3",
     budget: Annotated[
         str,

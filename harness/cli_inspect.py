@@ -1,4 +1,4 @@
-"""The commands that look at one thing: evaluate, list, show, doctor.
+"""The commands that look at one thing or make it ready: evaluate, list, show, doctor, prepare.
 
 Covered: arguments, and what is printed. Not covered: what is looked up (`showing.py`, `doctor.py`,
 the evaluator), which is imported when a command runs, so that --help stays quick.
@@ -141,9 +141,32 @@ def doctor(
     raise typer.Exit(0 if complete else 1)
 
 
+def prepare(
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[METHOD]...", help="Names, or module:attribute. Default: all."),
+    ] = None,
+) -> None:
+    """Install what methods need besides the harness, ahead of the first comparison.
+
+    OpenEvolve and ShinkaEvolve run in environments of their own, which a comparison makes when it
+    first needs them. Once made they need no network. Exit status 1 if one could not be made.
+
+    Examples:
+
+    \b
+    harness prepare
+    harness prepare openevolve
+    """
+    from harness.prepare import prepare_named
+
+    raise typer.Exit(0 if prepare_named(methods or [], typer.echo) else 1)
+
+
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the application."""
     app.command()(evaluate)
     app.command("list")(list_names)
     app.command()(show)
     app.command()(doctor)
+    app.command()(prepare)

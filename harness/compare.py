@@ -2,7 +2,7 @@
 
 1. Resolve the request; lock the folder; continue what it holds, refuse another comparison.
 2. Say what a live run will cost, and ask.
-3. Make the evaluator; write comparison.json.
+3. Make ready what the methods need (prepare.py); make the evaluator; write comparison.json.
 4. Run the grid (grid.py) in threads, shown live (live.py).
 5. Confirm every run's best, task by task (confirm.py).
 6. Build the report from the folder, print its path.
@@ -48,8 +48,9 @@ from harness.interrupt import interruptible
 from harness.live import LiveView, RunView
 from harness.loading import load
 from harness.manifest import write_comparison
+from harness.prepare import prepare_methods
+from harness.progress import Progress
 from harness.runlog import restart as restart_run
-from harness.search import Progress
 from harness.suite import load_suite
 from harness.types import Candidate
 
@@ -192,6 +193,7 @@ class Comparison:
         self._console = console
         self.begun = check_same(folder, resolved.to_json())
         self._stop = threading.Event()
+        self._unprepared: dict[str, str] = {}
         self._keys = grid_keys(resolved)
         self._view = LiveView(
             [RunView(key.task, key.arm.arm.text, key.seed) for key in self._keys],
@@ -211,6 +213,10 @@ class Comparison:
             )
             outcomes = [outcome for outcome in done.values() if outcome is not None]
             pending = [key for key, outcome in done.items() if outcome is None]
+            if pending:
+                self._view.phase("preparing the methods")
+                arms = {key.arm.arm.method: key.arm.method for key in pending}
+                self._unprepared = prepare_methods(arms.values(), self._view.say)
             if pending or not self.begun or self._unconfirmed(outcomes):
                 self._view.phase("preparing the evaluator (compiler, isolation, peaks)")
                 with closing(make_evaluator(self._resolved, self._folder)) as evaluator:
@@ -244,6 +250,9 @@ class Comparison:
         folder = key.folder(self._folder)
         if self._stop.is_set():
             return Outcome(key, "paused", "stopped on request, before it began", None)
+        reason = self._unprepared.get(key.arm.method.name)
+        if reason is not None:
+            return Outcome(key, "paused", reason, None)
         self._view.state(key.task, key.arm.arm.text, key.seed, "running")
         try:
             try:

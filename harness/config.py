@@ -85,6 +85,7 @@ class ResolvedArm:
             "options": dataclasses.asdict(self.options),
             "model": self.model,
             "models": list(self.schedule.models),
+            "replicates": self.method.replicates(self.options),
         }
 
 

@@ -42,7 +42,7 @@ def examine(folder: Path) -> list[Finding]:
     """Every finding, in the order shown. folder: where runs would be written."""
     findings = [_platform(), _packages(), _compiler()]
     findings += [_guarded("isolation", _isolation), _guarded("peaks", _peaks)]
-    return [*findings, _disk(folder), *_models()]
+    return [*findings, _disk(folder), _methods(), *_models()]
 
 
 def show(findings: list[Finding], console: Console) -> bool:
@@ -159,6 +159,22 @@ def _disk(folder: Path) -> Finding:
     if free < MINIMUM_FREE_GIB:
         return Finding("disk", "missing", fact, f"Free at least {MINIMUM_FREE_GIB:g} GiB.")
     return Finding("disk", "ok", fact)
+
+
+def _methods() -> Finding:
+    from harness.method import METHODS, load_method
+
+    needs = [method.needs for method in map(load_method, sorted(METHODS)) if method.needs]
+    lacking = [needed.name for needed in needs if not needed.ready]
+    if not lacking:
+        names = ", ".join(needed.name for needed in needs)
+        return Finding("methods", "ok", f"environments made: {names}")
+    return Finding(
+        "methods",
+        "note",
+        f"environments to be made on first use: {', '.join(lacking)}",
+        "They need the package index once: harness prepare makes them now.",
+    )
 
 
 def _models() -> list[Finding]:

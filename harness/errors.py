@@ -10,6 +10,7 @@ HarnessError               shown to the user as one message, exit status 1
 │   │                      pauses, resumable and uncharged
 │   ├── EndpointError      the LLM endpoint (time-out, 429, 5xx) after its retries
 │   └── QuotaExhausted     the endpoint says that the account has no quota left
+├── ForeignError           a foreign method's program died, hung or gave up before its budget did
 └── ReplyError             an LLM reply that cannot be used (in methods it becomes NO_CODE)
 BudgetExhausted            a BaseException: no `except Exception` of a method swallows it
 """
@@ -61,6 +62,11 @@ class EndpointError(InfraError):
 
 class QuotaExhausted(InfraError):
     """The LLM account has no quota left: the run pauses until `harness resume`."""
+
+
+class ForeignError(HarnessError):
+    """A foreign method's program did not do its run. Raised in the method: the run is failed, and
+    resumable once the program is mended."""
 
 
 class ReplyError(HarnessError):

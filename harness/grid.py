@@ -24,7 +24,8 @@ from harness.llm.client import Client
 from harness.llm.connect import connect
 from harness.manifest import run_share
 from harness.metered import Clients, Models
-from harness.search import Progress, RunSpec, run_search
+from harness.progress import Progress
+from harness.search import RunSpec, run_search
 from harness.suite import Suite
 from harness.summary import RunSummary, read_summary
 from harness.taskcard import card_from_json

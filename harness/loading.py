@@ -2,12 +2,14 @@
 
 `harness` never imports `methods`, `suites` or `reports` by an import statement: names are looked up
 in a small table and loaded when asked for, so that a user's own plugin is loaded in exactly the
-same way.
+same way. The current folder is looked in last, whichever way the harness was started.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Mapping
 
 from harness.errors import UnknownName, UsageError
@@ -23,6 +25,8 @@ def load(kind: str, name: str, table: Mapping[str, str]) -> object:
         if ":" not in name:
             raise UnknownName(kind, name, table)
         target = name
+        if os.getcwd() not in sys.path:  # a console script's path does not hold it
+            sys.path.append(os.getcwd())
     module_name, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)

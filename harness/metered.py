@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 
@@ -28,6 +28,7 @@ from harness.errors import BudgetExhausted
 from harness.evaluate.machine import released
 from harness.journal import Journal, cut
 from harness.llm.client import Client, Message, Reply, Request
+from harness.llm.embedding import HashingEmbedder, embedding_request, vectors_in
 from harness.types import JsonObject, JsonScalar, Usage, canonical_json
 
 Models = Callable[[int], tuple[str, Mapping[str, JsonScalar]]]
@@ -119,18 +120,32 @@ class RunLLM:
         messages = _messages(prompt)
         if not isinstance(purpose, str) or not _PURPOSE.fullmatch(purpose):
             raise ValueError(f"purpose must be one short word such as 'propose', got {purpose!r}")
+
+        def request() -> Request:
+            model, sampling = self._models(self._meter.charges)
+            return Request(model, messages, purpose, dict(sampling))
+
+        return self._call(request, self._clients)
+
+    def embed(self, texts: Sequence[str], *, dimensions: int) -> list[list[float]]:
+        """Embeddings: see `harness.method.MeteredLLM`. Raises BudgetExhausted at a limit."""
+        asked = embedding_request(texts, dimensions)
+        return vectors_in(self._call(lambda: asked, lambda model: HashingEmbedder()))
+
+    def _call(self, make: Callable[[], Request], clients: Clients) -> Reply:
+        """One call, in the order of the module's docstring. make: called under the lock, so that
+        the charges at that moment choose the model."""
         with self._interruption:
             with self._mutex:
                 self._admit()
-                model, sampling = self._models(self._meter.charges)
-                request = Request(model, messages, purpose, dict(sampling))
+                request = make()
                 key = request.key
                 occurrence = self._occurrences[key]
                 announced: JsonObject = {
                     "call": self._meter.llm_calls + 1,
                     "key": key,
                     "occurrence": occurrence,
-                    "purpose": purpose,
+                    "purpose": request.purpose,
                 }
                 if self._stop.is_set() and not self._journal.replaying:
                     raise StopRequested("stopped on request")
@@ -144,7 +159,7 @@ class RunLLM:
                 reply = _recorded_reply(recorded, self._journal.log.get_text(recorded["reply"]))
             else:
                 self._on_call()
-                reply = self._ask(self._clients(model), request, occurrence)
+                reply = self._ask(clients(request.model), request, occurrence)
             with self._mutex:
                 self._journal.reply(
                     announced | self._reply_fields(request, charges, reply), recorded

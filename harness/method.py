@@ -19,8 +19,9 @@ no global state, ordered containers.
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import UnknownName, UsageError
@@ -31,6 +32,8 @@ from harness.types import Candidate, Evaluation, JsonObject, Language, NoCode, P
 METHODS: dict[str, str] = {
     "best_of_n": "methods.best_of_n:method",
     "ksearch": "methods.ksearch:method",
+    "openevolve": "methods.openevolve:method",
+    "shinkaevolve": "methods.shinkaevolve:method",
 }
 
 Search = Generator[Proposal | list[Proposal], Any, None]
@@ -66,6 +69,11 @@ class MeteredLLM(Protocol):
         """
         ...
 
+    def embed(self, texts: Sequence[str], *, dimensions: int) -> list[list[float]]:
+        """A vector of length 1 for each text, by feature hashing; one LLM call. Raises
+        BudgetExhausted as `complete` does."""
+        ...
+
 
 class Problem(Protocol):
     """What a method is given. One per run."""
@@ -99,9 +107,30 @@ class Problem(Protocol):
         """Put something of the method's own into the run log (a world model, a selection)."""
         ...
 
+    def workspace(self) -> Path:
+        """A folder for this attempt at the run, empty when it is first asked for. Nothing in it is
+        read again: what a resumed run needs is in the log."""
+        ...
+
 
 class SearchFunction(Protocol):
     def __call__(self, problem: Problem, /) -> Search: ...
+
+
+class Needed(Protocol):
+    """Something that is made once on a machine, such as an environment of its own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether it was made."""
+        ...
+
+    def make(self, say: Callable[[str], None]) -> None:
+        """Make it, if it was not. say: shows a line of progress. Raises EnvironmentMissing."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -111,6 +140,10 @@ class Method:
     options: a frozen dataclass whose fields are the method's settings, all with defaults.
     variants: named overrides of options, written METHOD@VARIANT. package: files that count for the
     code hash in the manifest (the method's own package, by module name).
+
+    needs: what the method needs on this machine besides the harness; made before the first run.
+    replicates: for these options, why a seed labels a replicate and does not reproduce it; None
+    where it does. Such a run is started over instead of resumed, and the attempt is kept.
     """
 
     name: str
@@ -119,6 +152,8 @@ class Method:
     options: type
     package: str
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    needs: Needed | None = None
+    replicates: Callable[[Any], str | None] = lambda options: None
 
     def make_options(self, variant: str | None, overrides: Mapping[str, str]) -> Any:
         """Options of a variant with text overrides ("k=3") applied and converted to the field's
@@ -168,6 +203,6 @@ def load_method(name: str) -> Method:
 
 
 __all__ = [
-    "METHODS", "Candidate", "Evaluation", "MeteredLLM", "Method", "NoCode", "Problem", "Search",
-    "TaskCard", "load_method",
+    "METHODS", "Candidate", "Evaluation", "MeteredLLM", "Method", "Needed", "NoCode", "Problem",
+    "Search", "TaskCard", "load_method",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """What a method is given: the run's implementation of harness.method.Problem.
 
-Covered: the task card, the start, the metered model, random streams, the reply parser, and records
-in the run log. Not covered: the loop (harness/search.py).
+Covered: the task card, the start, the metered model, random streams, the reply parser, records in
+the run log, and the attempt's folder. Not covered: the loop (harness/search.py).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import hashlib
 import json
 import random
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 from harness.budget import Meter
 from harness.journal import Journal, record_fields
@@ -38,6 +40,7 @@ class RunProblem:
         meter: Meter,
         journal: Journal,
         interruption: Interruption,
+        workspace: Callable[[], Path],
     ) -> None:
         self.task = task
         self.start = start
@@ -50,6 +53,8 @@ class RunProblem:
         self._meter = meter
         self._journal = journal
         self._interruption = interruption
+        self._make_workspace = workspace
+        self._workspace: Path | None = None
         self._streams: dict[str, random.Random] = {}
 
     @property
@@ -87,3 +92,10 @@ class RunProblem:
         with self._interruption:
             log = self._journal.log
             self._journal.record(record_fields(log, kind, self._meter.charges, data))
+
+    def workspace(self) -> Path:
+        """A folder for this attempt at the run, empty when it is first asked for."""
+        with self._interruption:
+            if self._workspace is None:
+                self._workspace = self._make_workspace()
+            return self._workspace

@@ -50,3 +50,12 @@ def answer_block(card: TaskCard) -> str:
         f"```{FENCES[card.language]}. Text outside the block is ignored. Leave nothing out: the "
         "block is compiled as it is."
     )
+
+
+def scores_block() -> str:
+    """For the programs of foreign methods, which show numbers of their own beside the verdicts."""
+    return (
+        "Where a program is listed with a fitness or a combined score, that number is its score "
+        "times 100, and 0 for a program that failed. Its verdict, where it is shown, gives the "
+        "score itself."
+    )

@@ -17,6 +17,7 @@ from harness.code_hash import method_code
 from harness.errors import ReplayMismatch
 from harness.journal import Journal
 from harness.llm.client import Client
+from harness.llm.embedding import EMBEDDING_PURPOSE
 from harness.metered import Models
 from harness.runlog import RunLog
 from harness.search import Run
@@ -69,7 +70,8 @@ def replay_run(spec: RunSpec, models: Models | None = None) -> ReplayReport:
 
 def recorded_models(log: RunLog) -> Models:
     """The schedule as far as the log shows it: the model and sampling of the recorded calls."""
-    blobs = {e["charges"]: e["request"] for e in log.events if e["kind"] == "llm"}
+    calls = [e for e in log.events if e["kind"] == "llm" and e["purpose"] != EMBEDDING_PURPOSE]
+    blobs = {e["charges"]: e["request"] for e in calls}
 
     def models(charges: int) -> tuple[str, Mapping[str, JsonScalar]]:
         if charges not in blobs:

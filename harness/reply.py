@@ -90,6 +90,23 @@ def candidate_from(
     return NoCode(reason) if reason else Candidate(language, source, parent, note)
 
 
+def submitted(text: str, language: Language, parent: str | None = None, note: str = "") -> Proposal:
+    """What a foreign program hands in. Raises nothing.
+
+    It has read its model's reply with a parser of its own. A text that still holds an opening fence
+    of the language is a whole reply: then the one parser reads it. A first line that is nothing but
+    a fence's tag is what such parsers leave behind: it goes. Anything else is taken as it stands.
+    """
+    lines = text.split("\n")
+    fences = (fence for line in lines if (fence := _fence(line)) is not None)
+    if any(fence.tag in _TAGS[language] and not fence.indentation for fence in fences):
+        return candidate_from(text, language, parent, note)
+    if len(lines) > 1 and lines[0].strip().lower() in _TAGS[language]:
+        text = "\n".join(lines[1:])
+    reason = unusable_source(text)
+    return NoCode(reason) if reason else Candidate(language, text, parent, note)
+
+
 def unusable_source(source: str) -> str | None:
     """Why a program cannot even be handed to a compiler, or None. Applies to every candidate, also
     to one that a method made itself."""

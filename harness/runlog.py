@@ -209,6 +209,15 @@ class RunLog:
             self._write_file(self.folder / name, buffer.getvalue())
         return name
 
+    def make_folder(self, name: str) -> Path:
+        """A new folder in the run's; what an earlier process left there goes."""
+        path = self.folder / name
+        with _explained(self.folder):
+            if path.exists():
+                shutil.rmtree(path)
+            path.mkdir(parents=True)
+        return path
+
     def _write_file(self, path: Path, data: bytes) -> None:
         partial = self.folder / ".partial"  # one name is enough: there is one writer
         with _explained(self.folder):
@@ -307,7 +316,7 @@ def restart(folder: Path) -> Path:
             target.mkdir(parents=True, exist_ok=True)
             if (folder / "manifest.json").exists():
                 shutil.copyfile(folder / "manifest.json", target / "manifest.json")
-            for name in ("events.jsonl", "blobs", "samples"):
+            for name in ("events.jsonl", "blobs", "samples", "workspace"):
                 if (folder / name).exists():
                     (folder / name).rename(target / name)
             (folder / "manifest.json").unlink(missing_ok=True)

@@ -13,6 +13,7 @@
 8. Close the generator, write why the run ended.
 
 Resume is the same loop: journal.py serves what the log holds, and compares what is done with it.
+A method that cannot do the same again (Method.replicates) starts over; its attempt is kept.
 A method sees the same evaluation live and replayed: without raw samples and cache marks.
 
 How a run ends: `finished` with the limit or "method finished"; `failed: ...` where the method broke
@@ -28,11 +29,13 @@ import json
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from harness.attempt import METHOD_RAISED, RunSpec, begin_attempt
-from harness.budget import Budget, Meter
+from harness.attempt import METHOD_RAISED, RunSpec, begin_attempt, put_replicate_aside
+from harness.budget import Meter
 from harness.errors import (
     BudgetExhausted,
     EnvironmentMissing,
@@ -46,6 +49,7 @@ from harness.journal import Journal, cut, evaluation_fields, recorded_evaluation
 from harness.metered import Clients, Interruption, Models, RunInterrupted, RunLLM, StopRequested
 from harness.method import Search
 from harness.problem import RunProblem
+from harness.progress import Progress
 from harness.proposal import no_code, what_is_wrong
 from harness.reply import unusable_source
 from harness.runlog import RunLog, restart
@@ -57,7 +61,6 @@ from harness.types import (
     NoCode,
     Proposal,
     Status,
-    Usage,
     evaluation_from_json,
     evaluation_to_json,
 )
@@ -67,25 +70,6 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_CONCURRENT_EVALUATIONS = 16  # threads of one list; the evaluator limits the real work itself
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is. best_score: the start's score until something beats it. failures: charges
-    that ended without a score. phase: "replaying", "searching", "asking the model", "evaluating"
-    or how the run ended."""
-
-    arm: str
-    task: str
-    seed: int
-    charges: int
-    budget: Budget
-    best_score: float | None
-    last_status: Status | None
-    failures: int
-    usage: Usage
-    seconds: float
-    phase: str
 
 
 def run_search(
@@ -102,6 +86,7 @@ def run_search(
     Raises LogError (locked or damaged folder; ReplayMismatch if the log and the method disagree),
     EnvironmentMissing (disk), UsageError (unknown price), and whatever the method raises.
     """
+    put_replicate_aside(spec)
     with RunLog.open(spec.folder) as log:
         if log.events and log.events[-1]["kind"] == "finished":
             return summarise(spec.folder, log.events)
@@ -147,7 +132,7 @@ class Run:
 
     def drive(self) -> None:
         """Steps 3 to 8 of the module's docstring."""
-        with self._pausing():
+        with self._pausing(), ExitStack() as temporary:
             spec = self.spec
             start_evaluation = self._log_start()
             problem = RunProblem(
@@ -161,6 +146,7 @@ class Run:
                 meter=self._meter,
                 journal=self._journal,
                 interruption=self._interruption,
+                workspace=lambda: self._workspace(temporary),
             )
             reason = self._search(problem)
             self._journal.finish(
@@ -171,6 +157,14 @@ class Run:
                 }
             )
             self._report(reason)
+
+    def _workspace(self, temporary: ExitStack) -> Path:
+        """The attempt's folder in the run's; outside it where the log is only read."""
+        log = self._journal.log
+        if not log.writable:
+            return Path(temporary.enter_context(TemporaryDirectory(prefix="harness-replay-")))
+        number = sum(event["kind"] == "attempt" for event in log.events)
+        return log.make_folder(f"workspace/{number}")
 
     def _search(self, problem: RunProblem) -> str:
         """Run the generator to its end; the reason why it ended."""

@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from harness.errors import BudgetExhausted, EndpointError, QuotaExhausted
 from harness.llm.client import Message, Reply, Request
+from harness.llm.embedding import embedding
 from harness.llm.gateway import READ_TIMEOUT_SECONDS, Access, Gateway
-from harness.llm.gateway_format import embedding
 from harness.llm.models import ModelSettings
 from harness.llm.openai_client import OpenAIClient
 from harness.types import Usage

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.llm.gateway_format import embedding, ignored_parameters
+from harness.llm.embedding import embedding
+from harness.llm.gateway_format import ignored_parameters
 
 
 @given(st.text(), st.integers(1, 300))

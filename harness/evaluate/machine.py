@@ -6,8 +6,9 @@ Waiting for a live model is not computing: `released` gives the shared lock up a
 
 Covered: all threads and processes of this machine that go through this module, also those of
 another comparison (two advisory file locks: a turnstile, so that a waiting `quiet` is not starved
-by a stream of `busy`, and the room itself). Not covered: programs that do not ask. Steal time and
-the width of the intervals show those.
+by a stream of `busy`, and the room itself); `wanted`, by which a long shared hold (the programs of
+foreign methods, harness/foreign/giving_way.py) sees that it should be given up. Not covered:
+programs that do not ask. Steal time and the width of the intervals show those.
 """
 
 from __future__ import annotations
@@ -82,6 +83,18 @@ def released() -> Iterator[None]:
         if depth:
             _held.room = _acquire(fcntl.LOCK_SH)
             _held.depth = depth
+
+
+def wanted() -> bool:
+    """Whether somebody stands in the turnstile: a `quiet` that waits, or one that just enters."""
+    turnstile = _open("turnstile")
+    try:
+        fcntl.flock(turnstile, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(turnstile)
+    return False
 
 
 @contextmanager

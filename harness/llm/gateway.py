@@ -7,7 +7,8 @@ replayed), and its own count of identical requests.
     GET  /v1/models              the run's model
     POST /v1/chat/completions    also with stream=true (one piece)
     POST /v1/responses
-    POST /v1/embeddings          deterministic hashing, no model, not metered
+    POST /v1/embeddings          deterministic hashing, no model (harness/llm/embedding.py)
+    *    /run/...                whatever else a run serves (harness/foreign/endpoint.py)
 
 The gateway owns sampling: what the run's model is set to is used, and parameters of the request
 that have no effect are named in the answer's header X-Ignored-Parameters. The purpose of a request
@@ -31,7 +32,7 @@ import socketserver
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,8 +41,10 @@ from typing import Self
 
 from harness.errors import BudgetExhausted, HarnessError
 from harness.llm.client import Client, Message, Request
+from harness.llm.embedding import HashingEmbedder, embedding_request, vectors_in
 from harness.llm.gateway_format import (
     Answer,
+    Embed,
     Refusal,
     body_of,
     chat_answer,
@@ -71,6 +74,31 @@ class Access:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Call:
+    """A request to a path of the run's own. path: without /run; query: as it was sent. plain:
+    whether it sends or wants plain text instead of JSON."""
+
+    verb: str
+    path: str
+    query: str
+    body: bytes
+    plain: bool = False
+
+
+Routes = Callable[[Call], Answer]
+"""Answers calls of /run/...; raises Refusal."""
+
+
+def hashed(texts: Sequence[str], dimensions: int) -> list[list[float]]:
+    """Embeddings that nobody counts."""
+    return vectors_in(HashingEmbedder().complete(embedding_request(texts, dimensions), 0))
+
+
+def _no_routes(call: Call) -> Answer:
+    raise Refusal(404, "This run serves a model only, under /v1.")
+
+
 @dataclass
 class _Run:
     """What stands behind a token."""
@@ -78,6 +106,8 @@ class _Run:
     client: Client
     model: str
     sampling: Mapping[str, JsonScalar]
+    embed: Embed
+    routes: Routes
     occurrences: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -92,15 +122,16 @@ class _Run:
 class Gateway:
     """A running server. A context manager; `close` ends it.
 
-    max_body_bytes: larger requests are answered with 413.
+    max_body_bytes: larger requests are answered with 413. poll_seconds: how long `close` may wait
+    for the server to notice.
     """
 
-    def __init__(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, *, max_body_bytes: int = MAX_BODY_BYTES, poll_seconds: float = 0.05) -> None:
         self._runs: dict[str, _Run] = {}
         self._lock = threading.Lock()
         self._server = _Server(self, max_body_bytes)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="gateway"
+            target=self._server.serve_forever, args=(poll_seconds,), name="gateway"
         )
         self._thread.start()
 
@@ -109,12 +140,25 @@ class Gateway:
         """The address for OPENAI_BASE_URL."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
-    def grant(self, client: Client, *, model: str, sampling: Mapping[str, JsonScalar]) -> Access:
-        """Open the gateway for one run. model: its name in models.toml; sampling: of every
-        request (`ModelSettings.request_sampling`)."""
+    @property
+    def run_url(self) -> str:
+        """The address below which a run's own paths are."""
+        return self.base_url.removesuffix("/v1") + "/run"
+
+    def grant(
+        self,
+        client: Client,
+        *,
+        model: str,
+        sampling: Mapping[str, JsonScalar],
+        embed: Embed = hashed,
+        routes: Routes = _no_routes,
+    ) -> Access:
+        """Open the gateway for one run. model: the name that requests must give; sampling: of every
+        request (`ModelSettings.request_sampling`); routes: answers the paths under /run."""
         token = secrets.token_urlsafe(32)
         with self._lock:
-            self._runs[token] = _Run(client, model, dict(sampling))
+            self._runs[token] = _Run(client, model, dict(sampling), embed, routes)
         return Access(self.base_url, model, token)
 
     def revoke(self, access: Access) -> None:
@@ -227,17 +271,28 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(answer)
 
     def _get(self, run: _Run) -> Answer:
-        if self._path() == "/v1/models":
+        path = self._path()
+        if path.startswith("/run/"):
+            return run.routes(self._call(b""))
+        if path == "/v1/models":
             return models_answer(run.model)
         raise self._not_found()
 
+    def _call(self, body: bytes) -> Call:
+        path, _, query = self.path.partition("?")
+        spoken = self.headers.get("Content-Type", "") if body else self.headers.get("Accept", "")
+        plain = spoken.strip().lower().startswith("text/plain")
+        return Call(self.command, path.removeprefix("/run").rstrip("/"), query, body, plain)
+
     def _post(self, run: _Run) -> Answer:
         path = self._path()
+        if path.startswith("/run/"):
+            return run.routes(self._call(self._read_body()))
         if path not in ("/v1/chat/completions", "/v1/responses", "/v1/embeddings"):
             raise self._not_found()
         body = body_of(self._read_body())
         if path == "/v1/embeddings":
-            return embeddings_answer(body)
+            return embeddings_answer(body, run.embed)
         purpose = model_and_purpose(body, self.headers.get("X-Purpose"), run.model)
         chat = path == "/v1/chat/completions"
         messages = chat_messages(body) if chat else responses_messages(body)
@@ -258,7 +313,8 @@ class _Handler(BaseHTTPRequestHandler):
         return Refusal(
             404,
             f"Nothing is served at {self.command} {self._path()[:200]}. Served: GET /v1/models, "
-            "POST /v1/chat/completions, /v1/responses and /v1/embeddings.",
+            "POST /v1/chat/completions, /v1/responses and /v1/embeddings, and the paths under /run "
+            "of a run that has some.",
         )
 
     def _read_body(self) -> bytes:

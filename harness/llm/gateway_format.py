@@ -5,31 +5,27 @@ bodies; text only. Not covered: tools, images, several choices, stored conversat
 Responses. Each of these is refused with a message, since dropping it silently would change what the
 program asked for.
 
-Embeddings are feature hashing of words and of letter triples (Weinberger et al., "Feature Hashing
-for Large Scale Multitask Learning", 2009): near-equal texts get near-equal vectors, on any machine,
-with no model. Nothing in an answer depends on the clock or on chance.
+Embeddings are those of harness/llm/embedding.py. Nothing in an answer depends on the clock or on
+chance.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.llm.client import Message, Reply, Request
+from harness.llm.embedding import EMBEDDING_DIMENSIONS, MAX_EMBEDDING_DIMENSIONS
 from harness.types import JsonObject, Usage
 
 PURPOSE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 DEFAULT_PURPOSE = "propose"
-EMBEDDING_DIMENSIONS = 256
-MAX_EMBEDDING_DIMENSIONS = 4096
 MAX_EMBEDDING_TEXTS = 2048
 
 _ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
@@ -251,7 +247,11 @@ def models_answer(name: str) -> Answer:
     return json_answer({"object": "list", "data": [model]})
 
 
-def embeddings_answer(body: JsonObject) -> Answer:
+Embed = Callable[[Sequence[str], int], list[list[float]]]
+"""Texts and dimensions -> a vector for each text."""
+
+
+def embeddings_answer(body: JsonObject, embed: Embed) -> Answer:
     """Embeddings of a text, a list of texts, or of token lists. Raises Refusal (400)."""
     given = body.get("input")
     inputs = given if isinstance(given, list) else [given]
@@ -264,44 +264,25 @@ def embeddings_answer(body: JsonObject) -> Answer:
         dimensions = EMBEDDING_DIMENSIONS
     if type(dimensions) is not int or not 1 <= dimensions <= MAX_EMBEDDING_DIMENSIONS:
         raise Refusal(400, f"dimensions must be an integer from 1 to {MAX_EMBEDDING_DIMENSIONS}.")
-    rows: list[JsonObject] = []
-    words = 0
-    for index, item in enumerate(inputs):
-        text = _embedded_text(item)
-        words += len(text.split())
-        vector = embedding(text, dimensions)
-        base64_asked = body.get("encoding_format") == "base64"
-        encoded = base64.b64encode(vector.tobytes()).decode() if base64_asked else vector.tolist()
-        rows.append({"object": "embedding", "index": index, "embedding": encoded})
+    texts = [_embedded_text(item) for item in inputs]
+    packed = body.get("encoding_format") == "base64"
+    rows: list[JsonObject] = [
+        {"object": "embedding", "index": index, "embedding": _packed(vector) if packed else vector}
+        for index, vector in enumerate(embed(texts, dimensions))
+    ]
+    words = sum(len(text.split()) for text in texts)
     usage = {"prompt_tokens": words, "total_tokens": words}
     model = body.get("model") if isinstance(body.get("model"), str) else "hashing"
     return json_answer({"object": "list", "data": rows, "model": model, "usage": usage})
 
 
+def _packed(vector: Sequence[float]) -> str:
+    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()
+
+
 def _embedded_text(item: object) -> str:
     if isinstance(item, str):
-        return item
+        return _clean(item)
     if isinstance(item, list) and item and all(type(token) is int for token in item):
         return " ".join(str(token) for token in item)
     raise Refusal(400, "Every input must be a text or a list of token numbers.")
-
-
-def embedding(text: str, dimensions: int = EMBEDDING_DIMENSIONS) -> npt.NDArray[np.float32]:
-    """The hashed vector of a text: float32, shape (dimensions,), little-endian, of length 1.
-
-    A text without features, or whose features cancel out, gets the first unit vector: a vector of
-    length 0 has no cosine.
-    """
-    vector = np.zeros(dimensions, dtype=np.float64)
-    words = re.findall(r"\w+|[^\w\s]", text.lower())
-    for word in words:
-        padded = f"^{word}$"
-        features = [word, *(padded[i : i + 3] for i in range(len(padded) - 2))]
-        for feature in features:
-            digest = hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=8).digest()
-            number = int.from_bytes(digest, "little")
-            vector[number % dimensions] += 1.0 if number >> 63 else -1.0
-    length = float(np.linalg.norm(vector))
-    if length == 0.0:
-        vector[0], length = 1.0, 1.0
-    return cast(npt.NDArray[np.float32], (vector / length).astype("<f4"))

@@ -1,0 +1,1 @@
+"""Examples of methods: each folder is one, ready to copy."""

@@ -1,0 +1,150 @@
+"""Environments of foreign packages: made once, from exactly the locked files, or with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from harness.errors import EnvironmentMissing
+from harness.foreign import environments
+from harness.foreign.environments import PythonEnvironment
+from harness.method import METHODS, load_method
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A folder of wheels that is all that pip may use, and a cache of this test's own."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def wheel(folder: Path, name: str = "toypackage", content: str = "ANSWER = 42\n") -> str:
+    """Write a wheel; returns its line in a lock."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", content)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr(f"{info}/WHEEL", tag)
+        archive.writestr(f"{info}/RECORD", "")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{name}==1.0 \\\n    --hash=sha256:{digest}\n"
+
+
+def environment(tmp_path: Path, text: str) -> PythonEnvironment:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(text)
+    return PythonEnvironment("toy-1.0", lock, 1)
+
+
+def test_an_environment_is_made_once_with_progress_and_then_found(index, tmp_path):
+    made = environment(tmp_path, wheel(index))
+    with pytest.raises(EnvironmentMissing, match="harness prepare"):
+        made.python()
+    said: list[str] = []
+    made.make(said.append)
+    assert said[0].startswith("Installing toy-1.0 into an environment of its own, once: 1 packages")
+    assert said[-1] == "toy-1.0 is installed."
+    code = "import toypackage; print(toypackage.ANSWER)"
+    shown = subprocess.run([made.python(), "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "42\n"
+    made.make(pytest.fail)
+
+
+def test_another_lock_is_another_environment(index, tmp_path):
+    line = wheel(index)
+    one, two = environment(tmp_path, line).folder, environment(tmp_path, "# x\n" + line).folder
+    assert one != two
+
+
+def test_a_file_with_another_hash_is_not_installed(index, tmp_path):
+    made = environment(tmp_path, wheel(index))
+    wheel(index, content="ANSWER = 43\n")
+    with pytest.raises(EnvironmentMissing, match=r"HASHES|hash"):
+        made.make(lambda line: None)
+    assert not made.ready
+
+
+def test_nothing_is_installed_that_the_lock_does_not_name(index, tmp_path):
+    made = environment(tmp_path, wheel(index))
+    made.make(lambda line: None)
+    listed = subprocess.run(
+        [made.python(), "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True,
+        check=True,
+    ).stdout  # fmt: skip
+    assert {line.partition("==")[0] for line in listed.split()} <= {
+        "toypackage", "pip", "setuptools",
+    }  # fmt: skip
+
+
+def test_a_package_that_cannot_be_had_is_named_with_what_to_do(index, tmp_path):
+    made = environment(tmp_path, "absent==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n")
+    with pytest.raises(EnvironmentMissing) as raised:
+        made.make(lambda line: None)
+    assert "absent" in str(raised.value)
+    assert "package index can be reached" in str(raised.value)
+
+
+def test_an_installation_that_was_cut_off_is_begun_anew(index, tmp_path):
+    made = environment(tmp_path, wheel(index))
+    made.folder.mkdir(parents=True)
+    (made.folder / "half").touch()
+    made.make(lambda line: None)
+    assert made.ready
+    assert not (made.folder / "half").exists()
+
+
+def test_two_at_once_make_it_once(index, tmp_path):
+    made = environment(tmp_path, wheel(index))
+    said: list[str] = []
+    threads = [threading.Thread(target=made.make, args=(said.append,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(line.endswith("is installed.") for line in said) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(EnvironmentMissing, match="HARNESS_CACHE"):
+        environment(tmp_path, "a==1 --hash=sha256:0\n").make(lambda line: None)
+
+
+def test_every_line_of_the_shipped_locks_is_pinned_and_hashed():
+    found = 0
+    for name in sorted(METHODS):
+        needed = load_method(name).needs
+        if not isinstance(needed, PythonEnvironment):
+            continue
+        text = "\n" + needed.lock.read_text(encoding="utf-8")
+        pins = [block for block in text.split("\n") if block[:1].isalnum()]
+        assert pins
+        assert all("==" in pin and pin.endswith("\\") for pin in pins)
+        assert text.count("--hash=sha256:") >= len(pins)
+        assert (
+            needed.name.replace("-evolve-", "-evolve==").replace("openevolve-", "openevolve==")
+            in text
+        )
+        found += 1
+    assert found == 2
+
+
+def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.delenv("HARNESS_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert environments.cache_folder() == tmp_path.resolve() / "kernel-search-harness"
