@@ -108,8 +108,8 @@ class Problem(Protocol):
         ...
 
     def workspace(self) -> Path:
-        """A folder for this attempt at the run, empty when it is first asked for. Nothing in it is
-        read again: what a resumed run needs is in the log."""
+        """A folder for this attempt at the run, as an absolute path, empty when it is first asked
+        for. Nothing in it is read again: what a resumed run needs is in the log."""
         ...
 
 

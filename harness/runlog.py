@@ -210,8 +210,8 @@ class RunLog:
         return name
 
     def make_folder(self, name: str) -> Path:
-        """A new folder in the run's; what an earlier process left there goes."""
-        path = self.folder / name
+        """A new folder in the run's, as an absolute path; what an earlier process left goes."""
+        path = self.folder.resolve() / name
         with _explained(self.folder):
             if path.exists():
                 shutil.rmtree(path)

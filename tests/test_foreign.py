@@ -96,6 +96,11 @@ def test_embeddings_are_llm_calls_and_are_logged(tmp_path):
     assert (first["purpose"], first["model"]) == ("embedding", "feature-hashing")
 
 
+def test_a_relative_folder_of_runs_will_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(Path("runs/toy"), SEQUENTIAL, 2).charges == 2
+
+
 # --- answers ------------------------------------------------------------------------------------
 
 

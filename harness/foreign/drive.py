@@ -33,6 +33,7 @@ from harness.method import Problem, Search
 from harness.types import Candidate, JsonObject
 
 POLL_SECONDS = 1.0  # how often a silent program is looked at
+SETTLE_SECONDS = 0.2  # for its last words to come through the pipe
 LATE_SECONDS = 3.0  # how long a program that went on after its last charge may still take
 
 
@@ -177,6 +178,7 @@ class _Drive:
             self._listen(max(0.0, min(left, POLL_SECONDS)))
 
     def _failure(self, what: str) -> ForeignError:
+        time.sleep(SETTLE_SECONDS)
         used = self._problem.budget - self._problem.charges_left
         return ForeignError(
             f"The program {Path(self._program.command[0]).name} {what} after {used} of "
