@@ -1,8 +1,10 @@
 """Whole comparisons as a user starts them: `harness ...` in a process of its own, real evaluator.
 
 Covered: one small request on task matmul with the simulated model; a cache of its evaluations that
-is filled once per test process; what of a finished folder must come out equal every time.
-Not covered: the toy evaluator's faster tests (test_compare.py).
+is filled once per test process; what of a finished folder must come out equal every time. One of
+its methods is a foreign package, where its environment was made; REAL_METHODS (an environment
+variable) names others, for a longer look. Not covered: the toy evaluator's faster tests
+(test_compare.py).
 """
 
 from __future__ import annotations
@@ -18,9 +20,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.method import load_method
+
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = "best_of_n ksearch[k=1]"
+READY = [name for name in ("openevolve",) if load_method(name).needs.ready]
+METHODS = os.environ.get("REAL_METHODS", " ".join(["best_of_n ksearch[k=1]", *READY]))
 SEEDS, CHARGES = 2, 2
+RUNS = SEEDS * len(METHODS.split())
 
 
 def request(

@@ -29,6 +29,7 @@ from pathlib import Path
 import pytest
 from real_comparison import (
     ROOT,
+    RUNS,
     environment,
     essence,
     filled_cache,
@@ -486,7 +487,7 @@ def test_a_damaged_line_is_named_and_restart_begins_that_run_anew(finished: Path
 def test_replay_says_that_the_logs_explain_a_finished_comparison(finished: Path) -> None:
     status, text = run("replay", str(finished))
     assert status == 0
-    assert "4 of 4 runs are explained by their logs." in text
+    assert f"{RUNS} of {RUNS} runs are explained by their logs." in text
 
 
 def alter_a_reply(folder: Path, *, rename: bool) -> None:
@@ -510,7 +511,7 @@ def test_replay_says_which_run_an_altered_reply_does_not_explain(
     alter_a_reply(altered, rename=rename)
     status, text = run("replay", str(finished))
     assert status == 1
-    assert "3 of 4 runs are explained by their logs." in text
+    assert f"{RUNS - 1} of {RUNS} runs are explained by their logs." in text
     assert f"{one_run(finished, seed=1)}: The log explains the run" in text
     line = text.partition(f"{altered}: ")[2]
     assert line.startswith(("The blob", str(altered)))

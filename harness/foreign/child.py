@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +52,18 @@ class Ending:
     def __str__(self) -> str:
         how = f"exit status {self.code}" if self.signal is None else f"signal {self.signal}"
         return f"{how}: {self.why}" if self.why else how
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say what to do where the program's folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentMissing(
+            f"Cannot write {folder}: {error.strerror}. Free space there or allow writing; then "
+            "`harness resume` goes on."
+        ) from error
 
 
 def scrubbed(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -97,13 +109,20 @@ class Child:
         self._on_end = on_end
         self._tail = bytearray()
         self._dropped = 0
-        for name in ("home", "tmp", "work"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        self._group, self._hold = 0, -1
+        with writing(folder):
+            for name in ("home", "tmp", "work"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+            self._file = self.output.open("wb", buffering=0)
+        self._group = 0
         status, theirs = os.pipe()
         words, mouth = os.pipe()
         try:
             self._keeper = _start_keeper(command, folder, environment, theirs, mouth)
+        except BaseException:
+            os.close(status)
+            os.close(words)
+            self._file.close()
+            raise
         finally:
             os.close(theirs)
             os.close(mouth)
@@ -141,12 +160,12 @@ class Child:
         self._on_end()
 
     def _listen(self, words: int) -> None:
-        """Keep the beginning and the end of the output; drop the middle of a flood."""
-        with os.fdopen(words, "rb", buffering=0) as stream, self.output.open("wb") as file:
+        """Keep the beginning and the end of the output; drop the middle of a flood. Goes on
+        listening when the disk is full: nobody may wait for this pipe."""
+        with os.fdopen(words, "rb", buffering=0) as stream, self._file:
             room = OUTPUT_BYTES
             while piece := stream.read(1 << 16):
-                file.write(piece[:room])
-                file.flush()
+                self._keep(piece[:room])
                 rest = piece[room:]
                 room -= min(room, len(piece))
                 self._tail += rest
@@ -155,9 +174,13 @@ class Child:
                     del self._tail[:excess]
                     self._dropped += excess
             if self._dropped:
-                file.write(f"\n[{self._dropped} bytes left out]\n".encode())
-            file.write(self._tail)
+                self._keep(f"\n[{self._dropped} bytes left out]\n".encode())
+            self._keep(self._tail)
             self._tail.clear()
+
+    def _keep(self, words: bytes | bytearray) -> None:
+        with contextlib.suppress(OSError):
+            self._file.write(words)
 
     def last_words(self) -> str:
         """The last lines of the output, or that there are none."""

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from harness.errors import ForeignError
 from harness.evaluate.machine import released
-from harness.foreign.child import Child
+from harness.foreign.child import Child, writing
 from harness.foreign.endpoint import MODEL_ALIAS, Session, Ticket
 from harness.llm.gateway import Gateway
 from harness.method import Problem, Search
@@ -64,9 +64,10 @@ def drive(problem: Problem, program: ForeignProgram) -> Search:
     """
     folder = problem.workspace()
     files = folder / "files"
-    files.mkdir()
-    for name, text in program.files.items():
-        (files / name).write_text(text, encoding="utf-8")
+    with writing(folder):
+        files.mkdir()
+        for name, text in program.files.items():
+            (files / name).write_text(text, encoding="utf-8")
     session = Session(problem)
     with ExitStack() as stack:
         gateway = stack.enter_context(Gateway(poll_seconds=0.25))
