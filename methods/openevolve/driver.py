@@ -8,8 +8,9 @@ package leaves to chance, so that a serial run can be replayed:
     list(a set of uuid strings)      PYTHONHASHSEED=0 (set by whoever starts this) and uuid4 from a
                                      seeded generator
     `random` in the population       a generator of its own, seeded by the run
-    `random` in the pool's worker    the same, seeded anew at each iteration: a forked worker is
-                                     reseeded from the operating system by Python
+    `random` in the pool's worker    the same, seeded anew at each iteration, so that it does not
+                                     matter which worker has it; the process-wide one is reseeded
+                                     by the operating system in every fork
 
 One iteration is one LLM call and one charge: a submission, or, where no program came of it, a
 proposal without one. The population is written down by the worker at the start of an iteration, as
