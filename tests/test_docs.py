@@ -30,6 +30,7 @@ PAGES = sorted(
     if not any(part.startswith(".") or part == "runs" for part in page.relative_to(ROOT).parts)
 )
 HACKS = (ROOT / "docs/hacks.md").read_text(encoding="utf-8")
+BASELINES = (ROOT / "docs/baselines.md").read_text(encoding="utf-8")
 HACK_NUMBERS = range(1, 58)
 _CODE = re.compile(r"`([^`\n]+)`")
 _ROW = re.compile(r"^\| (\d+) \|(.*)\|$", re.MULTILINE)
@@ -222,3 +223,35 @@ def test_json_shown_in_the_architecture_is_json() -> None:
     assert [sorted(json.loads(block)) for block in shown] == [
         ["edits", "kernel_summary", "open_questions"]
     ]
+
+
+def test_the_table_of_the_baselines_variants_is_complete() -> None:
+    shown = set(re.findall(r"^\| `((?:openevolve|shinkaevolve)(?:@[\w-]+)?)` \|", BASELINES, re.M))
+    methods = [load_method(name) for name in ("openevolve", "shinkaevolve")]
+    assert shown == {m.name for m in methods} | {
+        f"{m.name}@{v}" for m in methods for v in m.variants
+    }
+
+
+@pytest.mark.parametrize("name", ["openevolve", "shinkaevolve"])
+def test_the_baselines_page_names_the_locked_version(name: str) -> None:
+    package, _, version = load_method(name).needs.name.rpartition("-")
+    assert f"{package} {version} (Apache-2.0)" in BASELINES
+
+
+def test_the_page_on_foreign_methods_lists_what_is_served_and_given() -> None:
+    page = text("docs/foreign-methods.md")
+    served = set(re.findall(r"`(?:GET|POST) (/\w+)", page))
+    endpoint = text("harness/foreign/endpoint.py")
+    assert served == set(re.findall(r'"(/[a-z_]+)"', endpoint)) - {"/v1"}
+    given = re.findall(r'^ +"((?:HARNESS|OPENAI)_\w+)":', text("harness/foreign/drive.py"), re.M)
+    assert len(given) >= 6
+    assert not [name for name in given if f"`{name}`" not in page]
+
+
+def test_the_shell_lines_shown_are_those_of_the_example() -> None:
+    (shown,) = blocks("docs/foreign-methods.md", "sh")
+    script = text("examples/curl_search/search.sh")
+    lines = [line for line in shown.splitlines() if line.strip() not in ("", "...")]
+    assert len(lines) >= 4
+    assert not [line for line in lines if line not in script]
