@@ -28,7 +28,7 @@ COPY --chown=harness constraints.txt ./
 RUN python -m venv .venv \
     && .venv/bin/pip install --no-cache-dir --index-url "$TORCH_INDEX" -c constraints.txt torch
 COPY --chown=harness . .
-RUN make .venv/.core
+RUN make .venv/.core prepare
 
 ENV PATH=/home/harness/app/.venv/bin:$PATH
 CMD ["make", "compare"]
