@@ -25,7 +25,7 @@ from types import TracebackType
 
 from harness.budget import Meter
 from harness.errors import BudgetExhausted
-from harness.evaluate.machine import released
+from harness.evaluate.machine import busy, released
 from harness.journal import Journal, cut
 from harness.llm.client import Client, Message, Reply, Request
 from harness.llm.embedding import HashingEmbedder, embedding_request, vectors_in
@@ -37,7 +37,7 @@ Models = Callable[[int], tuple[str, Mapping[str, JsonScalar]]]
 Clients = Callable[[str], Client]
 """Model name -> the client that answers for it."""
 
-MAX_CALLS_WITHOUT_PROPOSAL = 50  # no method needs more to write one program
+MAX_CALLS_WITHOUT_PROPOSAL = 50  # of one purpose: no method needs more to write one program
 
 _PURPOSE = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
@@ -105,11 +105,11 @@ class RunLLM:
         self._on_call = on_call
         self._mutex = threading.Lock()
         self._occurrences: Counter[str] = Counter()
-        self._calls_without_proposal = 0
+        self._calls_without_proposal: Counter[str] = Counter()
 
     def proposal_made(self) -> None:
         """The method yielded: its count of calls without a proposal starts anew."""
-        self._calls_without_proposal = 0
+        self._calls_without_proposal.clear()
 
     def complete(self, prompt: str | list[Message], *, purpose: str) -> Reply:
         """One completion: see `harness.method.MeteredLLM`.
@@ -139,6 +139,7 @@ class RunLLM:
             with self._mutex:
                 self._admit()
                 request = make()
+                self._check_stall(request.purpose)
                 key = request.key
                 occurrence = self._occurrences[key]
                 announced: JsonObject = {
@@ -153,7 +154,7 @@ class RunLLM:
                 recorded = self._journal.recorded_reply(key, occurrence)
                 self._occurrences[key] += 1
                 self._meter.llm_calls += 1
-                self._calls_without_proposal += 1
+                self._calls_without_proposal[request.purpose] += 1
                 charges = self._meter.charges
             if recorded is not None:
                 reply = _recorded_reply(recorded, self._journal.log.get_text(recorded["reply"]))
@@ -169,21 +170,20 @@ class RunLLM:
 
     def _admit(self) -> None:
         limit = self._meter.exceeded()
-        if self.ended is None:
-            if limit is not None:
-                self.ended = f"budget: {limit}"
-            elif self._calls_without_proposal >= MAX_CALLS_WITHOUT_PROPOSAL:
-                self.ended = f"stalled: {MAX_CALLS_WITHOUT_PROPOSAL} LLM calls without a proposal"
+        if self.ended is None and limit is not None:
+            self.ended = f"budget: {limit}"
         if self.ended is not None:
             raise BudgetExhausted(limit or self.ended)
 
+    def _check_stall(self, purpose: str) -> None:
+        if self._calls_without_proposal[purpose] >= MAX_CALLS_WITHOUT_PROPOSAL:
+            self.ended = f"stalled: {MAX_CALLS_WITHOUT_PROPOSAL} LLM calls without a proposal"
+            raise BudgetExhausted(self.ended)
+
     @staticmethod
     def _ask(client: Client, request: Request, occurrence: int) -> Reply:
-        # A simulated model computes, so it keeps the machine; a live one is only waited for.
-        if getattr(client, "waits", False):
-            with released():
-                reply = client.complete(request, occurrence)
-        else:
+        # A simulated model computes, so it takes the machine; a live one is only waited for.
+        with released() if getattr(client, "waits", False) else busy():
             reply = client.complete(request, occurrence)
         return replace(reply, model=cut(reply.model, 100))  # as it will be read back
 

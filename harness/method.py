@@ -107,6 +107,11 @@ class Problem(Protocol):
         """Put something of the method's own into the run log (a world model, a selection)."""
         ...
 
+    def check_stop(self) -> None:
+        """Ends this step if the user asked the run to stop: for methods that wait for anything but
+        the model, which asks by itself."""
+        ...
+
     def workspace(self) -> Path:
         """A folder for this attempt at the run, as an absolute path, empty when it is first asked
         for. Nothing in it is read again: what a resumed run needs is in the log."""

@@ -41,6 +41,7 @@ class RunProblem:
         journal: Journal,
         interruption: Interruption,
         workspace: Callable[[], Path],
+        check_stop: Callable[[], None],
     ) -> None:
         self.task = task
         self.start = start
@@ -54,6 +55,7 @@ class RunProblem:
         self._journal = journal
         self._interruption = interruption
         self._make_workspace = workspace
+        self._check_stop = check_stop
         self._workspace: Path | None = None
         self._streams: dict[str, random.Random] = {}
 
@@ -92,6 +94,11 @@ class RunProblem:
         with self._interruption:
             log = self._journal.log
             self._journal.record(record_fields(log, kind, self._meter.charges, data))
+
+    def check_stop(self) -> None:
+        """Ends this step if the user asked the run to stop."""
+        with self._interruption:
+            self._check_stop()
 
     def workspace(self) -> Path:
         """A folder for this attempt at the run, empty when it is first asked for."""

@@ -147,6 +147,7 @@ class Run:
                 journal=self._journal,
                 interruption=self._interruption,
                 workspace=lambda: self._workspace(temporary),
+                check_stop=self._check_stop,
             )
             reason = self._search(problem)
             self._journal.finish(

@@ -21,6 +21,7 @@ from harness.budget import Budget
 from harness.errors import EndpointError, EnvironmentMissing, ForeignError
 from harness.evaluate import machine
 from harness.foreign.child import OUTPUT_BYTES
+from harness.foreign.drive import ForeignProgram, drive
 from harness.foreign.keeper import below
 from harness.method import load_method
 from harness.replay import replay_run
@@ -178,6 +179,12 @@ run.no_candidate('nothing', parent=first["candidate_id"], lineage={"island": 1})
         ("POST", "/no_candidate", {}, "Send reason as a text"),
         ("POST", "/record", {"kind": "x"}, "{kind: one short word, data: an object}"),
         ("POST", "/record", {"kind": "two words", "data": {}}, "one short word"),
+        ("POST", "/record", {"kind": "lineage", "data": {}}, "not a program's to write"),
+        ("POST", "/record", {"kind": "world_model", "data": {}}, "not a program's to write"),
+        ("POST", "/record", {"kind": "population", "data": {"islands": 3}}, "{islands: lists of"),
+        ("POST", "/record", {"kind": "migration", "data": {"to": "x"}}, "from: an island or null"),
+        ("POST", "/record", {"kind": "summary", "data": {"words": "x"}}, "{text: a text}"),
+        ("GET", "/poll?id=" + "9" * 5000, None, "no submission"),
         ("GET", "/poll?id=99", None, "no submission '99'"),
         ("GET", "/nothing", None, "Served: GET /run/task"),
     ],
@@ -270,6 +277,90 @@ def test_a_program_that_hangs_is_ended(tmp_path):
         run(tmp_path, "ask('hi'); run.evaluate('x'); time.sleep(60)", silent_seconds=0.5)
 
 
+@pytest.mark.parametrize("chatter", ["run.status()", "run._call('GET', '/task')"])
+def test_looking_around_is_no_sign_of_life(tmp_path, chatter):
+    script = f"ask('hi')\nwhile True: {chatter}; time.sleep(0.01)\n"
+    with pytest.raises(ForeignError, match="was silent"):
+        run(tmp_path, script, silent_seconds=0.5)
+
+
+def test_records_are_limited(tmp_path):
+    script = """
+ask('hi')
+try:
+    for number in range(200): run.record('step', {'n': number})
+except bridge.BridgeError as error:
+    print(number, error)
+run.finish('')
+"""
+    run(tmp_path, script)
+    assert output(tmp_path).startswith("100 ")
+    assert "Too many records: 101 after 0 charges" in output(tmp_path)
+
+
+def test_a_record_that_is_too_deep_ends_nobody(tmp_path):
+    script = """
+ask('hi')
+data = {}
+for _ in range(960): data = {'a': data}
+try:
+    run.record('deep', data)
+except bridge.BridgeError as error:
+    print('refused')
+run.finish('')
+"""
+    assert run(tmp_path, script).reason == "method finished"
+
+
+@pytest.mark.parametrize("command", [["/bin/true"], ["/bin/sh", "-c", "exit 3"]])
+def test_a_program_that_ends_at_once_is_noticed_at_once(tmp_path, command):
+    def search(problem):
+        yield from drive(problem, ForeignProgram(command))
+
+    for number in range(8):
+        began = time.monotonic()
+        with pytest.raises(ForeignError, match="ended"):
+            run(tmp_path / str(number), "", method=replace(toy_method(search)))
+        assert time.monotonic() - began < 5
+
+
+def test_a_program_that_kills_its_keeper_is_noticed(tmp_path):
+    with pytest.raises(ForeignError, match="its keeper ended"):
+        run(tmp_path, "os.kill(os.getppid(), 9); time.sleep(60)")
+
+
+def test_a_user_who_stops_the_run_does_not_wait_for_a_program_that_does_not_ask(tmp_path):
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    began = time.monotonic()
+    script = "ask('hi')\nwhile True: run.status(); time.sleep(0.05)\n"
+    assert run(tmp_path, script, stop=stop).status == "paused"
+    assert time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_program_that_goes_on_when_the_endpoint_is_down_holds_nobody_up(tmp_path, number):
+    class Down(ToyClient):
+        def complete(self, request, occurrence):
+            if self.calls >= 2:
+                raise EndpointError("the endpoint is down")
+            return super().complete(request, occurrence)
+
+    script = """
+while True:
+    try:
+        ask('more')
+        run.evaluate('// score 1.5')
+    except Exception as error:
+        run.no_candidate(str(error))
+"""
+    began = time.monotonic()
+    assert run(tmp_path, script, 50, client=Down()).reason == "the endpoint is down"
+    assert time.monotonic() - began < 10
+    with machine.quiet():  # nobody holds the machine
+        pass
+
+
 def test_waiting_for_an_evaluation_is_not_silence(tmp_path):
     script = "ask('hi')\nrun.evaluate('// score 1.5')\n"
     slow = ToyEvaluator(seconds=1.5)
@@ -291,8 +382,6 @@ def test_a_program_that_is_not_there_is_named(tmp_path):
 
 
 def _missing(problem):
-    from harness.foreign.drive import ForeignProgram, drive
-
     yield from drive(problem, ForeignProgram(["/no/such/program"]))
 
 
@@ -423,6 +512,44 @@ run.finish('')
     moments = [float(line) for line in beats.read_text().split()]
     assert not [moment for moment in moments if began < moment < ended]
     assert [moment for moment in moments if moment > ended]
+
+
+def test_a_program_gets_its_share_where_blocks_follow_each_other(tmp_path):
+    done = threading.Event()
+
+    def time_blocks() -> None:
+        while not done.is_set():
+            with machine.quiet():
+                time.sleep(0.05)
+
+    timers = [threading.Thread(target=time_blocks) for _ in range(2)]
+    for timer in timers:
+        timer.start()
+    try:
+        summary = run(tmp_path, SEQUENTIAL, 3, silent_seconds=2.0)
+    finally:
+        done.set()
+        for timer in timers:
+            timer.join()
+    assert summary.charges == 3
+
+
+def test_a_machine_lock_that_cannot_be_had_for_a_while_disturbs_nothing_later(
+    tmp_path, monkeypatch
+):
+    failed = []
+    wanted = machine.wanted
+
+    def failing() -> bool:
+        if not failed:
+            failed.append(1)
+            raise OSError(24, "Too many open files")
+        return wanted()
+
+    monkeypatch.setattr(machine, "wanted", failing)
+    run(tmp_path / "one", SEQUENTIAL, 2)
+    assert failed
+    test_a_program_stands_still_while_a_block_is_timed(tmp_path / "two")
 
 
 # --- resume -------------------------------------------------------------------------------------

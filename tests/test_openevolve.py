@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from conformance_foreign import ForeignMethodContract, events, records, requests
 
-from harness.errors import UsageError
+from harness.errors import ForeignError, UsageError
+from harness.foreign.environments import files
+from methods import openevolve
 from methods.openevolve import method
 
 
@@ -42,6 +46,19 @@ class TestOpenEvolve(ForeignMethodContract):
         charged = events(tmp_path, "evaluation")[1:]
         assert {event["status"] for event in charged} == {"NO_CODE"}
         assert "No valid diffs found" in charged[0]["failure"]["message"]
+
+    def test_a_worker_that_dies_fails_the_run(self, tmp_path, monkeypatch):
+        driver = Path(openevolve.__file__).with_name("driver.py").read_text()
+        dying = driver.replace(
+            "        number, snapshot, parent_id, inspirations = arguments\n",
+            "        number, snapshot, parent_id, inspirations = arguments\n"
+            "        if number == 3: os._exit(1)\n",
+        )
+        assert dying != driver
+        texts = {**files(openevolve.__file__), "driver.py": dying}
+        monkeypatch.setattr(openevolve, "files", lambda *names: texts)
+        with pytest.raises(ForeignError, match="did its worker die"):
+            self.run(tmp_path, charges=8)
 
     def test_several_workers_end_at_the_budget_too(self, tmp_path):
         assert self.run(tmp_path, charges=10, workers="4").charges == 10

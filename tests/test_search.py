@@ -374,7 +374,7 @@ def test_the_machine_is_held_while_the_method_computes_and_free_while_it_waits(t
 
     run(toy_spec(tmp_path / "a", propose), Watching(), WatchingEvaluator())
     run(toy_spec(tmp_path / "b", propose), Watching(waits=True), WatchingEvaluator())
-    assert held[:3] == [("method", 1), ("client", 1), ("evaluator", 0)]
+    assert held[:3] == [("method", 1), ("client", 2), ("evaluator", 0)]
     assert held[3:] == [("method", 1), ("client", 0), ("evaluator", 0)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from toy_run import ToyClient
 
 import harness.foreign
 from harness.errors import UsageError
+from methods import shinkaevolve
 from methods.shinkaevolve import method
 
 sys.path.append(str(Path(harness.foreign.__file__).parent))  # evaluate.py finds `bridge` beside it
@@ -59,6 +61,18 @@ class TestShinkaEvolve(ForeignMethodContract):
         summary = self.run(tmp_path, Mute(), charges=1)
         assert (summary.charges, summary.llm_calls) == (1, 5 * 3 * 3)
 
+    def test_its_clients_wait_for_as_long_as_an_answer_takes(self):
+        code = (
+            "import sys; sys.path[:0] = sys.argv[1:]\nimport pins, shinka.llm.client as a, "
+            "shinka.embed.client as b\npins.pin(1)\nprint(a.TIMEOUT, b.TIMEOUT)"
+        )
+        folder = Path(shinkaevolve.__file__).parent
+        shown = subprocess.run(
+            [self.method.needs.python(), "-c", code, str(folder)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert shown.stdout.split() == ["1000000", "1000000"]
+
     def test_several_jobs_end_at_the_budget_too(self, tmp_path):
         assert self.run(tmp_path, charges=9, jobs="3").charges == 9
 
@@ -102,6 +116,7 @@ def test_a_failed_program_has_a_score_of_zero_and_its_verdict():
         ({"shares": "half"}, "shares must be numbers"),
         ({"parents": "best"}, "parents must be one of power_law"),
         ({"resamples": "9"}, "must be at most 45"),
+        ({"meta_interval": "50"}, "meta_interval must be at most 40"),
     ],
 )
 def test_an_option_out_of_range_says_so(options, expected):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -140,7 +141,8 @@ class Child:
         self._watcher.start()
 
     def _started(self, command: Sequence[str]) -> int:
-        line = self._status.readline()
+        ready, _, _ = select.select([self._status], [], [], _START_SECONDS)
+        line = self._status.readline() if ready else b""
         if not line:
             raise InfraError(f"The keeper of {command[0]} did not start: {self.last_words()}")
         event = json.loads(line)
@@ -153,10 +155,11 @@ class Child:
 
     def _watch(self) -> None:
         line = self._status.readline()
-        if not line:
-            return
-        event = json.loads(line)
-        self.ended = Ending(event["code"], event["signal"], event.get("why", ""))
+        if line:
+            event = json.loads(line)
+            self.ended = Ending(event["code"], event["signal"], event.get("why", ""))
+        else:
+            self.ended = Ending(None, "SIGKILL", "its keeper ended, and it with it")
         self._on_end()
 
     def _listen(self, words: int) -> None:

@@ -69,7 +69,9 @@ def drive(problem: Problem, program: ForeignProgram) -> Search:
         for name, text in program.files.items():
             (files / name).write_text(text, encoding="utf-8")
     session = Session(problem)
-    with ExitStack() as stack:
+    ended_well = False
+    stack = ExitStack()
+    try:
         gateway = stack.enter_context(Gateway(poll_seconds=0.25))
         access = gateway.grant(
             session, model=MODEL_ALIAS, sampling={}, embed=session.embed, routes=session.routes
@@ -84,12 +86,19 @@ def drive(problem: Problem, program: ForeignProgram) -> Search:
             **program.environment,
         }
         command = [word.replace("{files}", str(files)) for word in program.command]
+        stack.callback(session.close)
         child = stack.enter_context(
             Child(command, folder=folder, environment=environment, on_end=session.wake)
         )
-        stack.callback(session.close)  # first: nobody is held while the program is ended
         yield from _Drive(problem, program, session, child).run()
-    shutil.rmtree(folder / "work", ignore_errors=True)  # a whole run's work is in the log
+        ended_well = True
+    finally:
+        # The program ends first, then its requests are let go, then the gateway waits for them: no
+        # program lives to see an error. Some of them may want the machine: do not hold it.
+        with released():
+            stack.close()
+        if ended_well:
+            shutil.rmtree(folder / "work", ignore_errors=True)  # what matters is in the log
 
 
 class _Drive:
@@ -107,6 +116,7 @@ class _Drive:
 
     def run(self) -> Search:
         while self._problem.charges_left > 0 and self._finished is None:
+            self._problem.check_stop()
             self._listen(POLL_SECONDS)
             if self._waiting:
                 yield from self._propose()
@@ -139,7 +149,7 @@ class _Drive:
     def _record(self, ticket: Ticket) -> None:
         try:
             self._problem.record(ticket.data["kind"], ticket.data["data"])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             ticket.resolve({"error": str(error)})
         else:
             ticket.resolve({"budget": self._session.budget()})

@@ -18,8 +18,11 @@ after the other, and answers them. Nothing is ever refused because the budget is
 take such an error for a fault of the endpoint and try again for ever. A call that comes too late is
 held until the program has ended.
 
-Covered: what is asked is checked, and a wrong request is told what was expected; several requests
-at once. Not covered: the order of charges (drive.py), HTTP itself (harness/llm/gateway.py).
+A program lives while it asks the model or proposes, or waits for either. Looking at its budget,
+polling and recording are no signs of life, and records are limited.
+
+Covered: several requests at once; requests that come while the run is being ended. Not covered: the
+form of what is sent (requests.py), the order of charges (drive.py), HTTP (harness/llm/gateway.py).
 """
 
 from __future__ import annotations
@@ -27,7 +30,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +39,9 @@ from typing import Literal, NoReturn, TypeVar
 from urllib.parse import parse_qs
 
 from harness.errors import BudgetExhausted
-from harness.foreign import plain
+from harness.evaluate.machine import busy
+from harness.foreign import plain, requests
+from harness.foreign.giving_way import PROGRAMS
 from harness.llm.client import Reply, Request
 from harness.llm.gateway import Call
 from harness.llm.gateway_format import Answer, Refusal, body_of, json_answer
@@ -54,13 +58,9 @@ models (no temperature for one, another route for the next), so they get a neutr
 
 _Answered = TypeVar("_Answered")
 
-_HEX = re.compile(r"[0-9a-f]{16}")
-_LINEAGE: dict[str, type | tuple[type, ...]] = {
-    "island": int,
-    "generation": int,
-    "operator": str,
-    "inspirations": list,
-}
+RECORDS_PER_CHARGE = 20  # on average over a run, beside the first RECORDS_AT_ONCE; packages: 1 to 4
+RECORDS_AT_ONCE = 100
+_LONGEST_NUMBER = 12
 
 
 @dataclass
@@ -91,11 +91,12 @@ class Session:
         self.late = threading.Event()  # something came after the end of the budget
         self._problem = problem
         self._tickets: dict[int, Ticket] = {}
+        self._records = 0
         self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
         self._mutex = threading.Lock()
         self._closed = threading.Event()
         self._under_way = 0
-        self._heard = time.monotonic()
+        self._heard_seconds = _running_seconds()
 
     # --- the run's thread --------------------------------------------------------------------
 
@@ -116,9 +117,10 @@ class Session:
             return found
 
     def silent_seconds(self) -> float:
-        """How long nothing has come from the program while it had nothing to wait for."""
+        """How long the program has neither asked, proposed nor waited, without the time that it was
+        stopped for timed blocks."""
         with self._mutex:
-            return 0.0 if self._under_way else time.monotonic() - self._heard
+            return 0.0 if self._under_way else _running_seconds() - self._heard_seconds
 
     def budget(self) -> JsonObject:
         total, left = self._problem.budget, self._problem.charges_left
@@ -126,13 +128,21 @@ class Session:
 
     def result(self, number: int, evaluation: Evaluation) -> JsonObject:
         """The answer to a proposal."""
+        self._hear()
         return {"id": number, **verdict(evaluation), "budget": self.budget()}
 
     def close(self) -> None:
-        """Let go of every request that is still held."""
-        self._closed.set()
-        for ticket in list(self._tickets.values()):
+        """Let go of every request that is still held, and of every one that is still to come: the
+        program has ended, or is being ended."""
+        with self._mutex:
+            self._closed.set()
+            waiting = list(self._tickets.values())
+        for ticket in waiting:
             ticket.done.set()
+
+    def _hear(self) -> None:
+        with self._mutex:
+            self._heard_seconds = _running_seconds()
 
     # --- handler threads: the model ------------------------------------------------------------
 
@@ -147,9 +157,10 @@ class Session:
         return self._model(lambda: self._problem.llm.embed(texts, dimensions=dimensions))
 
     def _model(self, ask: Callable[[], _Answered]) -> _Answered:
-        with self._counted():
+        with self._alive():
             try:
-                found = ask()
+                with busy():  # what waits for an endpoint gives the machine up by itself
+                    found = ask()
             except (BudgetExhausted, RunInterrupted) as end:
                 self.end = self.end or end
                 self._hold()
@@ -165,7 +176,8 @@ class Session:
         raise Refusal(410, "This run has ended.")
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _alive(self) -> Iterator[None]:
+        """Around what the program waits for."""
         with self._mutex:
             self._under_way += 1
         try:
@@ -173,7 +185,7 @@ class Session:
         finally:
             with self._mutex:
                 self._under_way -= 1
-                self._heard = time.monotonic()
+                self._heard_seconds = _running_seconds()
 
     # --- handler threads: the run --------------------------------------------------------------
 
@@ -185,12 +197,11 @@ class Session:
                 body = {name: call.body.decode("utf-8", "replace")}
                 call = dataclasses.replace(call, body=json.dumps(body).encode())
         asked = (call.verb, call.path)
-        with self._counted():
-            if asked == ("GET", "/task"):
-                return plain.task(self._problem) if call.plain else json_answer(self._task())
-            if asked == ("POST", "/complete"):
-                return plain.text_answer(self._complete(_text(body_of(call.body), "prompt")))
-            answer = self._answer(call)
+        if asked == ("GET", "/task"):
+            return plain.task(self._problem) if call.plain else json_answer(self._task())
+        if asked == ("POST", "/complete"):
+            return plain.text_answer(self._complete(requests.text(body_of(call.body), "prompt")))
+        answer = self._answer(call)
         return plain.verdict(answer) if call.plain else json_answer(answer)
 
     def _answer(self, call: Call) -> JsonObject:
@@ -200,15 +211,19 @@ class Session:
         if asked == ("GET", "/poll"):
             return self._poll(call.query)
         if asked == ("POST", "/record"):
-            return self._wait(self._put("record", data=_record(body_of(call.body))))
+            return self._wait(self._put("record", data=self._record(body_of(call.body))))
         if asked == ("POST", "/finish"):
-            reason = _text(body_of(call.body or b"{}"), "reason")
+            reason = requests.text(body_of(call.body or b"{}"), "reason")
             return self._wait(self._put("finish", data={"reason": reason[:300]}))
         if asked in (("POST", "/evaluate"), ("POST", "/submit"), ("POST", "/no_candidate")):
             body = body_of(call.body)
             proposal = self._proposal(call.path, body)
-            ticket = self._put("proposal", proposal=proposal, data=_lineage(body))
-            return {"id": ticket.number} if call.path == "/submit" else self._wait(ticket)
+            self._hear()
+            ticket = self._put("proposal", proposal=proposal, data=requests.lineage(body))
+            if call.path == "/submit":
+                return {"id": ticket.number}
+            with self._alive():
+                return self._wait(ticket)
         raise Refusal(
             404,
             f"Nothing is served at {call.verb} /run{call.path[:100]}. Served: GET /run/task, "
@@ -228,10 +243,22 @@ class Session:
         data: JsonObject,
     ) -> Ticket:
         with self._mutex:
+            ended = self._closed.is_set()
             ticket = Ticket(len(self._tickets) + 1, kind, proposal or NoCode(""), data)
             self._tickets[ticket.number] = ticket
+        if ended:
+            self._hold()  # nobody takes tickets any more
         self._queue.put(ticket)
         return ticket
+
+    def _record(self, body: JsonObject) -> JsonObject:
+        found = requests.record(body)
+        with self._mutex:
+            self._records += 1
+            used = self._problem.budget - self._problem.charges_left
+            if self._records > RECORDS_AT_ONCE + RECORDS_PER_CHARGE * used:
+                raise Refusal(400, f"Too many records: {self._records} after {used} charges.")
+        return found
 
     def _wait(self, ticket: Ticket) -> JsonObject:
         ticket.done.wait()
@@ -243,7 +270,8 @@ class Session:
 
     def _poll(self, query: str) -> JsonObject:
         given = parse_qs(query).get("id", [""])[0]
-        ticket = self._tickets.get(int(given)) if given.isascii() and given.isdigit() else None
+        number = given.isascii() and given.isdigit() and len(given) <= _LONGEST_NUMBER
+        ticket = self._tickets.get(int(given)) if number else None
         if ticket is None or ticket.kind != "proposal":
             raise Refusal(
                 404, f"There is no submission {given[:40]!r}: give what /run/submit gave."
@@ -252,10 +280,10 @@ class Session:
 
     def _proposal(self, path: str, body: JsonObject) -> Proposal:
         if path == "/no_candidate":
-            return NoCode(_text(body, "reason", required=True)[:1000])
-        source = _text(body, "candidate", required=True)
+            return NoCode(requests.text(body, "reason", required=True)[:1000])
+        source = requests.text(body, "candidate", required=True)
         language = self._problem.task.language
-        return submitted(source, language, _parent(body), _text(body, "note"))
+        return submitted(source, language, requests.parent(body), requests.text(body, "note"))
 
     def _task(self) -> JsonObject:
         problem = self._problem
@@ -320,49 +348,6 @@ def verdict(evaluation: Evaluation) -> JsonObject:
     }
 
 
-def _text(body: JsonObject, name: str, *, required: bool = False) -> str:
-    value = body.get(name)
-    if value is None and not required:
-        return ""
-    if not isinstance(value, str):
-        raise Refusal(400, f"Send {name} as a text.")
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-def _parent(body: JsonObject) -> str | None:
-    parent = body.get("parent")
-    if parent is not None and not (isinstance(parent, str) and _HEX.fullmatch(parent)):
-        raise Refusal(400, "parent must be the candidate_id of an earlier answer, or null.")
-    return parent
-
-
-def _lineage(body: JsonObject) -> JsonObject:
-    """What the program tells of where the proposal comes from, as the record has it; empty if it
-    tells nothing. Raises Refusal."""
-    given = body.get("lineage")
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise Refusal(400, "lineage must be an object.")
-    for name, value in given.items():
-        kind = _LINEAGE.get(name)
-        if kind is None:
-            raise Refusal(400, f"lineage has no {name!r}: known are {', '.join(_LINEAGE)}.")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-            raise Refusal(400, f"lineage: {name} has a value of the wrong type.")
-    ids = given.get("inspirations") or []
-    if not all(isinstance(item, str) and _HEX.fullmatch(item) for item in ids):
-        raise Refusal(400, "lineage: inspirations must be candidate_ids of earlier answers.")
-    known = {name: given.get(name) for name in _LINEAGE}
-    return {"parent": _parent(body), **known, "inspirations": list(ids)}
-
-
-def _record(body: JsonObject) -> JsonObject:
-    data = body.get("data")
-    if not isinstance(data, dict):
-        raise Refusal(400, "Send a record as {kind: one short word, data: an object}.")
-    try:
-        json.dumps(data, allow_nan=False)
-    except ValueError as error:
-        raise Refusal(400, f"data of the record is not JSON: {error}.") from error
-    return {"kind": _text(body, "kind", required=True), "data": data}
+def _running_seconds() -> float:
+    """The monotonic clock, without the time that programs were stopped for timed blocks."""
+    return time.monotonic() - PROGRAMS.stopped_seconds()

@@ -51,14 +51,17 @@ def main() -> None:
         reason = error.strerror or str(error)
         _say(status, {"event": "failed", "message": f"{command[0]}: {reason}"})
         return
-    _say(status, {"event": "started", "pid": child})
+    _say(status, {"event": "started", "pid": child.pid})
     try:
-        _watch(status, child)
+        _watch(status, child.pid)
     finally:
         end_everything(os.getpid())
 
 
-def _start(command: Sequence[str], status: int) -> int:
+def _start(command: Sequence[str], status: int) -> subprocess.Popen[bytes]:
+    """The program. The caller keeps the object: dropped, it would reap a program that has ended,
+    and nobody would hear of the end."""
+
     # The keeper has one thread and no locks: code between fork and exec is safe here.
     def become() -> None:
         linux.die_with_parent(signal.SIGKILL)
@@ -75,7 +78,7 @@ def _start(command: Sequence[str], status: int) -> int:
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=become,  # noqa: PLW1509 - one thread
-    ).pid
+    )
 
 
 def _watch(status: int, child: int) -> None:

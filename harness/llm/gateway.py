@@ -17,9 +17,9 @@ is the header X-Purpose, or the suffix of the model's name ("name/world-model"),
 An exhausted budget is answered with 429 and the code budget_exhausted, a failure of the endpoint
 behind it with 503; neither is worth a retry by the program, and the header x-should-retry says so.
 
-Covered: loopback only, tokens compared in constant time, a cap on bodies, one connection per
-request, no thread left after `close`. Not covered: TLS; ending a completion that is under way
-(`close` waits for it).
+Covered: loopback only, tokens compared in constant time, caps on bodies and connections, one
+connection per request, no thread left after `close`. Not covered: TLS; ending a completion that is
+under way (`close` waits for it).
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ from harness.llm.gateway_format import (
 from harness.types import JsonObject, JsonScalar
 
 MAX_BODY_BYTES = 8 * 2**20
+MAX_CONNECTIONS = 256  # at once; a further one is closed
 READ_TIMEOUT_SECONDS = 30.0  # a program on the same machine sends its request at once
 _CHUNK_BYTES = 2**16
 
@@ -219,6 +220,10 @@ class _Server(ThreadingHTTPServer):
         with self._open_lock:
             self._open.add(connection)
         return connection, address
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        with self._open_lock:
+            return len(self._open) <= MAX_CONNECTIONS
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
         with self._open_lock:

@@ -169,7 +169,9 @@ class Driver:
             origin = snapshot.programs.get(program.parent_id or "")
             came_from = origin.metadata.get("island") if origin is not None else None
             candidate = self.candidate_of(program.metadata)
-            self.migrations.append({"candidate": candidate, "from": came_from, "to": island})
+            if candidate:
+                moved = {"candidate": candidate, "from": came_from, "to": island}
+                self.migrations.append(moved)
         return True
 
 
@@ -241,14 +243,12 @@ def configuration(run: bridge.Run) -> Config:
 
 
 async def evolve(driver: Driver, controller: OpenEvolve) -> None:
-    """Iterations until the budget is used up; an iteration that could not be submitted leaves a
-    charge over, so ask again as long as that helps."""
-    left = driver.run.charges_left
-    while left > 0:
-        await controller.run(iterations=left)
-        before, left = left, driver.run.status()["budget"]["charges_left"]
-        if left == before:
-            sys.exit("OpenEvolve ran without using a charge.")
+    """One iteration for each charge. A second call would begin again with iterations that were made
+    already, so an early end (a worker that died) is the end."""
+    await controller.run(iterations=driver.run.charges_left)
+    left = driver.run.status()["budget"]["charges_left"]
+    if left > 0:
+        sys.exit(f"OpenEvolve ended with {left} iterations to go; did its worker die?")
     driver.write_down(driver.news(controller.database))
 
 

@@ -91,7 +91,12 @@ class Options:
         if attempts[0] * attempts[1] * attempts[2] > 45:
             raise ValueError(
                 "patch_attempts x resamples x novelty_attempts must be at most 45: the harness "
-                "ends a run after 50 LLM calls without a proposal"
+                "ends a run after 50 LLM calls of one purpose without a proposal"
+            )
+        if self.meta_interval > 40:
+            raise ValueError(
+                f"meta_interval must be at most 40, got {self.meta_interval}: a summary asks once "
+                "for each program, and the harness ends a run after 50 such calls"
             )
 
     def _check_edits(self) -> None:

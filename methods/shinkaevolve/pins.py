@@ -11,7 +11,8 @@ run's seed fixes:
 
 and finished jobs are told apart by the text of their process id, which the system gives out again:
 they get a number instead. The number of cores, which the package takes as a limit on jobs although
-nothing is evaluated here, is said to be 64.
+nothing is evaluated here, is said to be 64. Its clients wait for an answer for as long as it takes:
+one that gave up and asked again would be a second call, paid and logged.
 
 Not covered: what is done at once. Concurrent jobs and summaries end in an order that is not pinned.
 """
@@ -29,9 +30,12 @@ from typing import Any
 import numpy as np
 import shinka.core
 import shinka.database
+import shinka.embed.client
 import shinka.launch.local
-import shinka.llm
+import shinka.llm.client
 import shinka.prompts
+
+NEVER_SECONDS = 10**6
 
 
 class _Draws:
@@ -80,6 +84,8 @@ def pin(seed: int) -> None:
     identities = random.Random(f"{seed} identities")
     uuid.uuid4 = lambda: uuid.UUID(int=identities.getrandbits(128), version=4)
     os.cpu_count = lambda: 64
+    for module in (shinka.llm.client, shinka.embed.client):
+        module.TIMEOUT = NEVER_SECONDS
     _number_jobs()
 
 
