@@ -42,7 +42,7 @@ from harness.environment import cores
 from harness.errors import EnvironmentMissing, HarnessError, InfraError, LogError
 from harness.evaluate import Evaluator
 from harness.evaluate.machine import busy
-from harness.folder import check_same, locked, read_manifest, write_text
+from harness.folder import check_same, locked, read_manifest, write_text, write_unstarted
 from harness.grid import Grid, Outcome, RunKey, finished_outcome, grid_keys
 from harness.interrupt import interruptible
 from harness.live import LiveView, RunView
@@ -216,7 +216,7 @@ class Comparison:
             if pending:
                 self._view.phase("preparing the methods")
                 arms = {key.arm.arm.method: key.arm.method for key in pending}
-                self._unprepared = prepare_methods(arms.values(), self._view.say)
+                self._unprepared = prepare_methods(arms.values(), self._view.say, self._stop)
             if pending or not self.begun or self._unconfirmed(outcomes):
                 self._view.phase("preparing the evaluator (compiler, isolation, peaks)")
                 with closing(make_evaluator(self._resolved, self._folder)) as evaluator:
@@ -243,15 +243,20 @@ class Comparison:
         with ThreadPoolExecutor(max(1, min(jobs, len(pending)))) as pool:
             futures = [pool.submit(self._run, grid, key) for key in pending]
             self._watch(futures)
-        return [future.result() for future in futures]
+        outcomes = [future.result() for future in futures]
+        never = [o for o in outcomes if not (o.key.folder(self._folder) / "manifest.json").exists()]
+        reasons = {(o.key.task, o.key.arm.arm.text, o.key.seed): o.reason for o in never}
+        write_unstarted(self._folder, reasons)
+        return outcomes
 
     def _run(self, grid: Grid, key: RunKey) -> Outcome:
         """The boundary of one run: whatever it raises becomes its outcome."""
         folder = key.folder(self._folder)
-        if self._stop.is_set():
-            return Outcome(key, "paused", "stopped on request, before it began", None)
         reason = self._unprepared.get(key.arm.method.name)
+        if self._stop.is_set():
+            reason = "stopped on request, before it began"
         if reason is not None:
+            self._view.state(key.task, key.arm.arm.text, key.seed, "paused")
             return Outcome(key, "paused", reason, None)
         self._view.state(key.task, key.arm.arm.text, key.seed, "running")
         try:
@@ -327,10 +332,12 @@ class Comparison:
     def _status(self, outcomes: Sequence[Outcome], complete: bool) -> int:
         stopped = [outcome for outcome in outcomes if outcome.status != "finished"]
         if stopped or not complete:
-            paused = sum(outcome.status == "paused" for outcome in stopped)
+            paused = [outcome.key.arm for outcome in stopped if outcome.status == "paused"]
+            anew = {a.arm.text for a in paused if a.method.replicates(a.options) is not None}
+            but = f" (runs of {', '.join(sorted(anew))} begin anew)" if anew else ""
             self._view.say(
-                f"{len(outcomes) - len(stopped)} of {len(self._keys)} runs finished, {paused} "
-                f"paused, {len(stopped) - paused} failed. Nothing is lost; to go on: "
+                f"{len(outcomes) - len(stopped)} of {len(self._keys)} runs finished, {len(paused)} "
+                f"paused, {len(stopped) - len(paused)} failed. Nothing is lost{but}; to go on: "
                 f"harness resume {self._folder}"
             )
         if self._stop.is_set():

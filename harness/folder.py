@@ -20,6 +20,7 @@ from harness.errors import EnvironmentMissing, LogError, UsageError
 from harness.types import JsonObject
 
 FORMAT = 1
+UNSTARTED = "unstarted.json"
 
 
 def run_folder(folder: Path, task: str, arm_folder: str, seed: int) -> Path:
@@ -105,6 +106,29 @@ def read_manifest(folder: Path) -> JsonObject:
             "wrote it."
         )
     return data
+
+
+def write_unstarted(folder: Path, reasons: Mapping[tuple[str, str, int], str]) -> None:
+    """Keep why runs never began, {(task, arm, seed): reason}, for the report, which finds nothing
+    else of them. Raises EnvironmentMissing."""
+    path = folder / UNSTARTED
+    names = ("task", "arm", "seed", "reason")
+    runs = [dict(zip(names, (*run, reason), strict=True)) for run, reason in reasons.items()]
+    if runs or path.exists():
+        write_text(path, json.dumps(runs, indent=2) + "\n")
+
+
+def read_unstarted(folder: Path) -> dict[tuple[str, str, int], str]:
+    """{(task, arm, seed): why the run never began}; empty where nothing was kept. Raises
+    LogError."""
+    path = folder / UNSTARTED
+    try:
+        runs = json.loads(path.read_text(encoding="utf-8"))
+        return {(run["task"], run["arm"], run["seed"]): run["reason"] for run in runs}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LogError(f"Cannot read {path}: {error}. Delete it; nothing depends on it.") from error
 
 
 def check_same(folder: Path, resolved: Mapping[str, object]) -> bool:

@@ -19,6 +19,7 @@ no global state, ordered containers.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,8 +134,9 @@ class Needed(Protocol):
         """Whether it was made."""
         ...
 
-    def make(self, say: Callable[[str], None]) -> None:
-        """Make it, if it was not. say: shows a line of progress. Raises EnvironmentMissing."""
+    def make(self, say: Callable[[str], None], stop: threading.Event) -> None:
+        """Make it, if it was not. say: shows a line of progress. stop: gives up. Raises
+        EnvironmentMissing."""
         ...
 
 

@@ -7,23 +7,26 @@ method's `needs`).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 
 from harness.errors import EnvironmentMissing
 from harness.method import METHODS, Method, load_method
 
 
-def prepare_methods(methods: Iterable[Method], say: Callable[[str], None]) -> dict[str, str]:
+def prepare_methods(
+    methods: Iterable[Method], say: Callable[[str], None], stop: threading.Event
+) -> dict[str, str]:
     """Prepare each method; the reasons of those that could not be, by the method's name.
 
-    say: shows a line of progress.
+    say: shows a line of progress. stop: gives up, and begins no other.
     """
     failed: dict[str, str] = {}
     for method in {method.name: method for method in methods}.values():
-        if method.needs is None:
+        if method.needs is None or stop.is_set():
             continue
         try:
-            method.needs.make(say)
+            method.needs.make(say, stop)
         except EnvironmentMissing as error:
             say(f"{method.title} cannot run here: {error}")
             failed[method.name] = str(error)
@@ -34,4 +37,5 @@ def prepare_named(names: Iterable[str], say: Callable[[str], None]) -> bool:
     """Prepare the named methods, or all that this package has; whether every one is ready. Raises
     UsageError or UnknownName."""
     wanted = list(names) or sorted(METHODS)
-    return not prepare_methods([load_method(name) for name in wanted], say)
+    methods = [load_method(name) for name in wanted]
+    return not prepare_methods(methods, say, threading.Event())

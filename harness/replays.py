@@ -16,7 +16,7 @@ from harness.attempt import RunSpec
 from harness.budget import Budget
 from harness.errors import LogError
 from harness.method import load_method
-from harness.replay import ReplayReport, replay_run
+from harness.replay import replay_run
 from harness.runlog import read_events, read_manifest, read_text
 from harness.taskcard import card_from_json
 from harness.types import Candidate, Evaluation, evaluation_from_json
@@ -24,8 +24,8 @@ from harness.types import Candidate, Evaluation, evaluation_from_json
 
 def replay_runs(folder: Path) -> bool:
     """Replay the run, or every run of the comparison, in `folder`; print a line for each; whether
-    all logs explain their runs. A log that cannot be read explains nothing. Raises LogError where
-    there is no run."""
+    all logs explain their runs. A log that cannot be read explains nothing; a run whose seed labels
+    a replicate is named and not counted. Raises LogError where there is no run."""
     if (folder / "manifest.json").exists():
         runs = [folder]
     else:
@@ -35,22 +35,32 @@ def replay_runs(folder: Path) -> bool:
             f"There is no run in {folder}. Expected the folder of a comparison, or of a run "
             "(RUNS/runs/TASK/ARM/seed-N)."
         )
-    explained = 0
+    explained = replicates = 0
     for run in runs:
         try:
-            report = replay(run)
+            spec = _spec(run)
+            why = spec.method.replicates(spec.options)
+            if why is not None:
+                print(f"{run}: not replayed, its seed labels a replicate: {why}.")
+                replicates += 1
+                continue
+            report = replay_run(spec)
         except LogError as error:  # damaged: the others are replayed all the same
             print(f"{run}: {error}")
             continue
         explained += report.explained
         changed = " (the method's code changed since)" if report.code_changed else ""
         print(f"{run}: {report.message}{changed}")
-    print(f"{explained} of {len(runs)} runs are explained by their logs.")
-    return explained == len(runs)
+    expected = len(runs) - replicates
+    if expected:
+        print(f"{explained} of {expected} runs are explained by their logs.")
+    if replicates:
+        print(f"{replicates} runs cannot be replayed; their logs are records, not proofs.")
+    return explained == expected
 
 
-def replay(run: Path) -> ReplayReport:
-    """Replay one run from its folder. Raises LogError, and what the method raises."""
+def _spec(run: Path) -> RunSpec:
+    """What the run was made from, by its manifest. Raises LogError."""
     manifest = read_manifest(run)
     try:
         card = card_from_json(manifest["card"])
@@ -63,19 +73,17 @@ def replay(run: Path) -> ReplayReport:
             "harness that wrote it (its commit is in the manifest)."
         ) from error
     method = load_method(arm.method)
-    return replay_run(
-        RunSpec(
-            folder=run,
-            task=card,
-            start=Candidate(card.language, card.start_source),
-            start_evaluation=_recorded_start(run),
-            method=method,
-            options=method.make_options(arm.variant, arm.options),
-            arm=arm.text,
-            seed=seed,
-            budget=budget,
-            manifest=manifest,
-        )
+    return RunSpec(
+        folder=run,
+        task=card,
+        start=Candidate(card.language, card.start_source),
+        start_evaluation=_recorded_start(run),
+        method=method,
+        options=method.make_options(arm.variant, arm.options),
+        arm=arm.text,
+        seed=seed,
+        budget=budget,
+        manifest=manifest,
     )
 
 

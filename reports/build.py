@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
+from harness.folder import read_unstarted
 from reports import charts, curves, html, lineage_figure, tables, tables_search, trace
 from reports.analysis import compare_pairs, summarise
 from reports.figure import Figure
@@ -79,6 +80,7 @@ def build_report(folder: Path) -> ReportPaths:
             panels,
             traces,
             lineages,
+            read_unstarted(folder),
         )
     )
     every_figure = [*figures, *(f for found in panels.values() for f in found), *traces, *lineages]

@@ -48,6 +48,7 @@ class Content:
     curves: Mapping[str, Sequence[Figure]]
     traces: Sequence[Figure]
     lineages: Sequence[Figure]
+    unstarted: Mapping[tuple[str, str, int], str]
 
 
 def render(content: Content) -> str:
@@ -71,7 +72,7 @@ def render(content: Content) -> str:
         question=page.question(comparison),
         answers=page.answers(comparison, content.summaries, content.pairs),
         cards=page.cards(comparison, content.results, content.runs),
-        problems=page.problems(comparison, content.results, content.runs),
+        problems=page.problems(comparison, content.results, content.runs, content.unstarted),
         notes=seed_notes(content.results, comparison),
         tables=content.tables,
         figures=content.figures,

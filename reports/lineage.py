@@ -46,8 +46,8 @@ class Lineage:
     """What one run's log says of its population.
 
     nodes: by charge. summaries: their charges. islands: how many there are. archive: charges of the
-    last recorded members, as far as the log knows them; archived: how many there were, after charge
-    archived_at (None: no population was recorded).
+    last recorded members, as far as the log knows them; archived: how many there were,
+    `different` without copies, after charge archived_at (None: no population was recorded).
     """
 
     nodes: tuple[Node, ...]
@@ -56,6 +56,7 @@ class Lineage:
     islands: int
     archive: tuple[int, ...] = ()
     archived: int = 0
+    different: int = 0
     archived_at: int | None = None
 
     def score(self, charge: int | None) -> float | None:
@@ -118,6 +119,7 @@ def read_lineage(folder: Path) -> Lineage:
             islands=max(islands, len(data["islands"])),
             archive=tuple(latest[member] for member in data["archive"] if member in latest),
             archived=len(data["archive"]),
+            different=len(set(data["archive"])),
             archived_at=int(event["charge"]),
         )
 

@@ -220,6 +220,8 @@ def _caption(lineage: Lineage) -> str:
         parts.append("No population was recorded.")
     else:
         members = _count(lineage.archived, "program")
+        if lineage.different < lineage.archived:
+            members += f", {lineage.different} different"
         parts.append(f"Archive at the end (after charge {lineage.archived_at}): {members}.")
     parts += _descent_words(lineage)
     hidden = len(lineage.migrations) - len(_drawn(lineage))
@@ -239,7 +241,7 @@ def _descent_words(lineage: Lineage) -> list[str]:
         return []
     best, oldest = lineage.descent[0], lineage.descent[-1]
     if best.charge == 0:
-        return ["No program scored above the start."]
+        return ["In the search no program scored above the start."]
     steps = _count(len(lineage.descent) - 1, "step")
     if oldest.charge == 0:
         return [f"The best, charge {best.charge}, is {steps} from the start."]

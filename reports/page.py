@@ -8,8 +8,9 @@ Covered: the words, from the records of the other modules. Not covered: how they
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 
@@ -151,8 +152,14 @@ def cards(comparison: Comparison, results: Results, runs: pd.DataFrame) -> list[
     ]
 
 
-def problems(comparison: Comparison, results: Results, runs: pd.DataFrame) -> list[Problem]:
-    """What failed and why, gathered so that a hundred equal cases are one line."""
+def problems(
+    comparison: Comparison,
+    results: Results,
+    runs: pd.DataFrame,
+    unstarted: Mapping[tuple[str, str, int], str],
+) -> list[Problem]:
+    """What failed and why, gathered so that a hundred equal cases are one line. unstarted: why
+    runs never began, by task, arm and seed."""
     found: dict[tuple[str, str], list[str]] = {}
     if comparison.trusted:
         why = "isolation could not hide keys, and --trust-candidates accepted that"
@@ -165,6 +172,12 @@ def problems(comparison: Comparison, results: Results, runs: pd.DataFrame) -> li
         if torn:
             why = "the last line of the log was torn and is dropped"
             found.setdefault(("Log ended in mid-line", why), []).append(run)
+    there = set(zip(*columns[:3], strict=True))
+    for key in product(comparison.tasks, comparison.arm_names, comparison.seeds):
+        if key not in there:
+            why = unstarted.get(key, "the comparison ended before it; `harness resume` starts it")
+            run = f"{key[1]} on {key[0]}, seed {key[2]}"
+            found.setdefault(("Run never started", why), []).append(run)
     for r in results.runs:
         run = f"{r.arm} on {r.task}, seed {r.seed}"
         if r.failed_finalists:

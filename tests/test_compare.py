@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import toy_methods
 from rich.console import Console
 from toy_evaluator import ToyEvaluator, maker, score_of
 
@@ -18,7 +20,7 @@ from harness.compare import FINISHED, INCOMPLETE, INTERRUPTED, compare, resume
 from harness.config import ComparisonRequest
 from harness.confirm import Contender, RunContenders, confirm_task, contenders
 from harness.errors import LogError, UsageError
-from harness.folder import locked
+from harness.folder import locked, read_unstarted
 from harness.live import LiveView, RunView
 from harness.replays import replay_runs
 from harness.types import Candidate, Failed, Passed
@@ -199,6 +201,53 @@ def test_a_start_that_does_not_pass_stops_its_task_with_advice(tmp_path: Path) -
     status, shown = run(tmp_path / "second", evaluator=evaluator)
     assert status == INCOMPLETE
     assert "The starting program of task softmax does not pass on this machine" in shown
+
+
+def test_runs_that_never_began_are_in_the_report_with_the_reason(tmp_path: Path) -> None:
+    methods = "best_of_n toy_methods:unprepared"
+    request = SMALL.model_copy(update={"methods": methods})
+    status, shown = run(tmp_path, request)
+    assert status == INCOMPLETE
+    assert "Unprepared cannot run here: The environment of absent-1.0 could not be made." in shown
+    assert "done, 2/4 runs, 6/12 charges" in shown
+    assert "2 runs stopped" in shown
+    assert "left" not in shown.rpartition("done, 2/4 runs")[2].splitlines()[0]
+    page = (tmp_path / "report" / "index.html").read_text()
+    never = "Run never started: toy_methods:unprepared on softmax, seed 0; "
+    assert f"{never}toy_methods:unprepared on softmax, seed 1." in page
+    assert "The environment of absent-1.0 could not be made." in page
+
+
+def test_a_stop_while_methods_are_prepared_begins_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_self: object, say: Callable[[str], None], stop: threading.Event) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(10)
+
+    monkeypatch.setattr(type(toy_methods.unprepared.needs), "make", interrupted)
+    evaluator = ToyEvaluator()
+    request = SMALL.model_copy(update={"methods": "best_of_n toy_methods:unprepared"})
+    status, _ = run(tmp_path, request, evaluator)
+    assert (status, evaluator.evaluated) == (INTERRUPTED, [])
+    assert set(read_unstarted(tmp_path).values()) == {"stopped on request, before it began"}
+    monkeypatch.undo()
+    monkeypatch.setattr(type(toy_methods.unprepared.needs), "make", lambda *_: None)
+    assert resume(tmp_path, make_evaluator=maker(evaluator)) == FINISHED
+    assert read_unstarted(tmp_path) == {}
+
+
+def test_runs_whose_seeds_label_replicates_are_not_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = "best_of_n toy_methods:replicated[steps=2]"
+    run(tmp_path, SMALL.model_copy(update={"methods": methods}))
+    assert replay_runs(tmp_path)
+    shown = capsys.readouterr().out
+    assert shown.count("not replayed, its seed labels a replicate: its threads race.") == 2
+    assert "2 of 2 runs are explained by their logs." in shown
+    assert replay_runs(tmp_path / "runs/softmax/toy_methods_replicated_steps=2_/seed-0")
+    assert "are explained" not in capsys.readouterr().out
 
 
 def test_a_run_whose_method_changed_needs_restart_which_keeps_the_attempt(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
+import sys
 import threading
+import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,13 +60,13 @@ def test_an_environment_is_made_once_with_progress_and_then_found(index, tmp_pat
     with pytest.raises(EnvironmentMissing, match="harness prepare"):
         made.python()
     said: list[str] = []
-    made.make(said.append)
+    made.make(said.append, threading.Event())
     assert said[0].startswith("Installing toy-1.0 into an environment of its own, once: 1 packages")
     assert said[-1] == "toy-1.0 is installed."
     code = "import toypackage; print(toypackage.ANSWER)"
     shown = subprocess.run([made.python(), "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "42\n"
-    made.make(pytest.fail)
+    made.make(pytest.fail, threading.Event())
 
 
 def test_another_lock_is_another_environment(index, tmp_path):
@@ -74,13 +79,13 @@ def test_a_file_with_another_hash_is_not_installed(index, tmp_path):
     made = environment(tmp_path, wheel(index))
     wheel(index, content="ANSWER = 43\n")
     with pytest.raises(EnvironmentMissing, match=r"HASHES|hash"):
-        made.make(lambda line: None)
+        made.make(lambda line: None, threading.Event())
     assert not made.ready
 
 
 def test_nothing_is_installed_that_the_lock_does_not_name(index, tmp_path):
     made = environment(tmp_path, wheel(index))
-    made.make(lambda line: None)
+    made.make(lambda line: None, threading.Event())
     listed = subprocess.run(
         [made.python(), "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True,
         check=True,
@@ -93,7 +98,7 @@ def test_nothing_is_installed_that_the_lock_does_not_name(index, tmp_path):
 def test_a_package_that_cannot_be_had_is_named_with_what_to_do(index, tmp_path):
     made = environment(tmp_path, "absent==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n")
     with pytest.raises(EnvironmentMissing) as raised:
-        made.make(lambda line: None)
+        made.make(lambda line: None, threading.Event())
     assert "absent" in str(raised.value)
     assert "package index can be reached" in str(raised.value)
 
@@ -102,7 +107,7 @@ def test_an_installation_that_was_cut_off_is_begun_anew(index, tmp_path):
     made = environment(tmp_path, wheel(index))
     made.folder.mkdir(parents=True)
     (made.folder / "half").touch()
-    made.make(lambda line: None)
+    made.make(lambda line: None, threading.Event())
     assert made.ready
     assert not (made.folder / "half").exists()
 
@@ -110,7 +115,9 @@ def test_an_installation_that_was_cut_off_is_begun_anew(index, tmp_path):
 def test_two_at_once_make_it_once(index, tmp_path):
     made = environment(tmp_path, wheel(index))
     said: list[str] = []
-    threads = [threading.Thread(target=made.make, args=(said.append,)) for _ in range(2)]
+    threads = [
+        threading.Thread(target=made.make, args=(said.append, threading.Event())) for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -118,11 +125,72 @@ def test_two_at_once_make_it_once(index, tmp_path):
     assert sum(line.endswith("is installed.") for line in said) == 1
 
 
+def test_a_stop_ends_an_installation_at_once_and_the_next_begins_anew(index, tmp_path):
+    made = environment(tmp_path, wheel(index))
+    stop = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(EnvironmentMissing, match="was interrupted"):
+        made.make(lambda line: stop.set(), stop)
+    assert time.monotonic() - began < 30
+    assert not made.ready
+    assert no_process_names(str(made.folder))
+    made.make(lambda line: None, threading.Event())
+    assert made.ready
+
+
+def test_ctrl_c_goes_to_the_harness_and_not_to_pip(index, tmp_path):
+    made = environment(tmp_path, wheel(index))
+    code = (
+        "import sys, threading; from pathlib import Path; "
+        "from harness.foreign.environments import PythonEnvironment; "
+        "made = PythonEnvironment('toy-1.0', Path(sys.argv[1]), 1); "
+        "made.make(lambda line: print(line, flush=True), threading.Event())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(made.lock)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    assert no_process_names(str(made.folder))
+    assert not made.ready
+
+
+def test_an_installer_whose_harness_was_killed_keeps_the_lock_until_it_ends(index, tmp_path):
+    made = environment(tmp_path, wheel(index))
+    with made._alone(lambda line: None, threading.Event()) as lock:
+        orphan = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
+    stop, said = threading.Event(), list[str]()
+
+    def say(line: str) -> None:
+        said.append(line)
+        stop.set()
+
+    with pytest.raises(EnvironmentMissing, match="was interrupted"):
+        made.make(say, stop)
+    assert said == ["Another process is installing toy-1.0; waiting for it ..."]
+    orphan.kill()
+    orphan.wait()
+    made.make(lambda line: None, threading.Event())
+    assert made.ready
+
+
+def no_process_names(text: str) -> bool:
+    """Whether no command line holds `text`."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if text.encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
+                return False
+    return True
+
+
 def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(EnvironmentMissing, match="HARNESS_CACHE"):
-        environment(tmp_path, "a==1 --hash=sha256:0\n").make(lambda line: None)
+        environment(tmp_path, "a==1 --hash=sha256:0\n").make(lambda line: None, threading.Event())
 
 
 def test_every_line_of_the_shipped_locks_is_pinned_and_hashed():

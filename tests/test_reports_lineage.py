@@ -174,6 +174,19 @@ def test_the_archive_is_that_of_the_last_population(run):
     assert lineage.islands == 2
 
 
+def test_copies_in_the_archive_are_counted_once_too(tmp_path):
+    folder = write(tmp_path, charges=60)
+
+    def doubled(events: list[Event]) -> list[Event]:
+        data = {"islands": [["a" * 16]], "archive": ["a" * 16, "a" * 16, "b" * 16], "best": None}
+        last = max(i for i, e in enumerate(events) if e.get("record") == "population")
+        events[last] |= {"data": data, "blob": None}
+        return events
+
+    rewrite(run_folder(folder), doubled)
+    assert "(after charge 60): 3 programs, 2 different." in draw(folder)[0].caption
+
+
 def test_no_population_but_the_last_is_opened(tmp_path):
     run = run_folder(write(tmp_path, charges=60, islands=10))
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
@@ -284,7 +297,7 @@ def test_a_run_without_population_records_says_so(tmp_path):
 def test_a_run_in_which_everything_failed_is_drawn(tmp_path):
     drawn = figure(tmp_path, charges=30, hopeless=frozenset({RUN}))
     assert "30 charges, none passed" in drawn.caption
-    assert "No program scored above the start." in drawn.caption
+    assert "In the search no program scored above the start." in drawn.caption
     assert not {"parent to child", "ancestors of the best"} & texts(drawn.svg)
 
 

@@ -44,7 +44,7 @@ from harness.foreign import plain, requests
 from harness.foreign.giving_way import PROGRAMS
 from harness.llm.client import Reply, Request
 from harness.llm.gateway import Call
-from harness.llm.gateway_format import Answer, Refusal, body_of, json_answer
+from harness.llm.gateway_format import Answer, Refusal, json_answer
 from harness.metered import RunInterrupted
 from harness.method import Problem
 from harness.prompt import answer_block, scores_block, system_block, task_block
@@ -200,7 +200,8 @@ class Session:
         if asked == ("GET", "/task"):
             return plain.task(self._problem) if call.plain else json_answer(self._task())
         if asked == ("POST", "/complete"):
-            return plain.text_answer(self._complete(requests.text(body_of(call.body), "prompt")))
+            prompt = requests.text(requests.body("/complete", call.body), "prompt", required=True)
+            return plain.text_answer(self._complete(prompt))
         answer = self._answer(call)
         return plain.verdict(answer) if call.plain else json_answer(answer)
 
@@ -211,12 +212,13 @@ class Session:
         if asked == ("GET", "/poll"):
             return self._poll(call.query)
         if asked == ("POST", "/record"):
-            return self._wait(self._put("record", data=self._record(body_of(call.body))))
+            data = self._record(requests.body("/record", call.body))
+            return self._wait(self._put("record", data=data))
         if asked == ("POST", "/finish"):
-            reason = requests.text(body_of(call.body or b"{}"), "reason")
+            reason = requests.text(requests.body("/finish", call.body), "reason")
             return self._wait(self._put("finish", data={"reason": reason[:300]}))
         if asked in (("POST", "/evaluate"), ("POST", "/submit"), ("POST", "/no_candidate")):
-            body = body_of(call.body)
+            body = requests.body(call.path, call.body)
             proposal = self._proposal(call.path, body)
             self._hear()
             ticket = self._put("proposal", proposal=proposal, data=requests.lineage(body))

@@ -9,9 +9,9 @@ installed (`pip install --require-hashes --no-deps`): what runs is what was test
 The cache is HARNESS_CACHE, or kernel-search-harness below XDG_CACHE_HOME or ~/.cache. Once made, an
 environment needs no network; it is never changed, and another lock makes another one.
 
-Covered: progress, two processes at once (a lock file), an installation that was cut off (begun
-anew). Not covered: removing what is no longer used (delete the folder); which package index pip
-uses, which is the user's configuration of pip.
+Covered: progress, two processes at once (a lock file), a request to stop, an installation that was
+cut off (begun anew). Not covered: removing what is no longer used (delete the folder); which
+package index pip uses, which is the user's configuration of pip.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +36,7 @@ from harness.types import canonical_json, content_hash
 
 _PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 _LAST_LINES = 6  # of pip's output, in an error
+_POLL_SECONDS = 0.2  # between two looks whether to give up
 _PIN = re.compile(r"^[A-Za-z0-9]")
 _COLLECTING = re.compile(r"^(Collecting|Processing|Installing collected packages)")
 
@@ -96,11 +100,12 @@ class PythonEnvironment:
         """
         return (str(self.python()), "-P", "-s", f"{{files}}/{driver}")
 
-    def make(self, say: Callable[[str], None]) -> None:
-        """Make it, once. say: shows a line of progress. Raises EnvironmentMissing."""
+    def make(self, say: Callable[[str], None], stop: threading.Event) -> None:
+        """Make it, once. say: shows a line of progress. stop: gives up. Raises
+        EnvironmentMissing."""
         if self.ready:
             return
-        with self._alone():
+        with self._alone(say, stop) as lock:
             if self.ready:
                 return
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -110,16 +115,17 @@ class PythonEnvironment:
                 f"Installing {self.name} into an environment of its own, once: {count} packages, "
                 f"{self.megabytes} MB, {self.folder}"
             )
-            self._run([sys.executable, "-m", "venv", str(self.folder)], None)
+            self._run([sys.executable, "-m", "venv", str(self.folder)], lock, stop, None)
             python = str(self.folder / "bin" / "python")
             options = ["install", "--progress-bar", "off", "--require-hashes", "--no-deps"]
             command = [python, "-I", *_PIP, *options, "-r", str(self.lock)]
-            self._run(command, _Progress(self.name, count, say))
+            self._run(command, lock, stop, _Progress(self.name, count, say))
             (self.folder / ".ready").touch()
             say(f"{self.name} is installed.")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, say: Callable[[str], None], stop: threading.Event) -> Iterator[int]:
+        """Hold the environment's lock; its descriptor."""
         path = self.folder.with_name(f"{self.folder.name}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,14 +136,31 @@ class PythonEnvironment:
                 "HARNESS_CACHE to another folder."
             ) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            waiting = False
+            while not _taken(descriptor):
+                if not waiting:
+                    say(f"Another process is installing {self.name}; waiting for it ...")
+                waiting = True
+                if stop.wait(_POLL_SECONDS):
+                    raise self._given_up()
+            yield descriptor
         finally:
             os.close(descriptor)
 
-    def _run(self, command: list[str], progress: Callable[[str], None] | None) -> None:
+    def _run(
+        self,
+        command: list[str],
+        lock: int,
+        stop: threading.Event,
+        progress: Callable[[str], None] | None,
+    ) -> None:
+        """Run a command to its end, in a session of its own: Ctrl-C is for this process to hear.
+
+        It inherits the lock, so that nobody begins anew before it has ended, also if this process
+        is killed.
+        """
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        last: list[str] = []
+        last: deque[str] = deque(maxlen=_LAST_LINES)
         try:
             process = subprocess.Popen(
                 command,
@@ -146,23 +169,57 @@ class PythonEnvironment:
                 stderr=subprocess.STDOUT,
                 text=True,
                 env=environment,
+                start_new_session=True,
+                pass_fds=(lock,),
             )
-            assert process.stdout is not None
-            for line in process.stdout:
-                last = [*last, line.rstrip()][-_LAST_LINES:]
-                if progress is not None:
-                    progress(line)
-            status = process.wait()
         except OSError as error:
-            last, status = [str(error)], 1
-        if status != 0:
-            words = "\n  ".join(last) or "(it printed nothing)"
-            raise EnvironmentMissing(
-                f"The environment of {self.name} could not be made ({' '.join(command[1:4])} ended "
-                f"with status {status}):\n  {words}\nCheck that the package index can be reached "
-                f"(pip's own settings apply) and that {cache_folder()} has room, then: harness "
-                "prepare"
-            )
+            raise self._not_made(command, 1, [str(error)]) from error
+        reader = threading.Thread(target=_read, args=(process, last, progress), daemon=True)
+        reader.start()
+        try:
+            while process.poll() is None:
+                if stop.wait(_POLL_SECONDS):
+                    raise self._given_up()
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)  # not yet waited for, so it is there
+                process.wait()
+            reader.join()
+        if process.returncode != 0:
+            raise self._not_made(command, process.returncode, last)
+
+    def _given_up(self) -> EnvironmentMissing:
+        return EnvironmentMissing(
+            f"The installation of {self.name} was interrupted; the next one begins anew."
+        )
+
+    def _not_made(self, command: list[str], status: int, last: Iterable[str]) -> EnvironmentMissing:
+        words = "\n  ".join(last) or "(it printed nothing)"
+        return EnvironmentMissing(
+            f"The environment of {self.name} could not be made ({' '.join(command[1:4])} ended "
+            f"with status {status}):\n  {words}\nCheck that the package index can be reached "
+            f"(pip's own settings apply) and that {cache_folder()} has room, then: harness prepare"
+        )
+
+
+def _taken(descriptor: int) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(
+    process: subprocess.Popen[str], last: deque[str], progress: Callable[[str], None] | None
+) -> None:
+    """Pass on what the process prints, and keep its last lines."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        last.append(line.rstrip())
+        if progress is not None:
+            progress(line)
 
 
 class _Progress:

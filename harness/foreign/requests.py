@@ -3,8 +3,8 @@
 A record of one of the kinds that reports draw must have that kind's form, or nobody would get a
 report; those of K-Search and the harness's own `lineage` cannot be written by a program.
 
-Covered: form and size, with an error that says what was expected. Not covered: whether an id is one
-that was given out; programs (harness/reply.py).
+Covered: form and size, fields that nobody reads, with an error that says what was expected. Not
+covered: whether an id is one that was given out; programs (harness/reply.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable
 
-from harness.llm.gateway_format import Refusal
+from harness.llm.gateway_format import Refusal, body_of
 from harness.types import JsonObject
 
 RECORD_BYTES = 1 << 20  # of one record
@@ -25,7 +25,25 @@ _LINEAGE: dict[str, type] = {
     "operator": str,
     "inspirations": list,
 }
+_PROPOSAL = ("candidate", "parent", "note", "lineage")
+_FIELDS = {
+    "/evaluate": _PROPOSAL,
+    "/submit": _PROPOSAL,
+    "/no_candidate": ("reason", "parent", "lineage"),
+    "/record": ("kind", "data"),
+    "/finish": ("reason",),
+    "/complete": ("prompt",),
+}
 _RESERVED = ("lineage", "world_model", "selection", "cycle")
+
+
+def body(path: str, content: bytes) -> JsonObject:
+    """What was sent to `path`: an object with fields of that path only. Raises Refusal (400)."""
+    found, names = body_of(content or b"{}"), _FIELDS[path]
+    for name in found:
+        if name not in names:
+            raise Refusal(400, f"/run{path} has no field {name[:40]!r}; known: {', '.join(names)}.")
+    return found
 
 
 def text(body: JsonObject, name: str, *, required: bool = False) -> str:
