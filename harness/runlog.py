@@ -256,6 +256,11 @@ def read_manifest(folder: Path) -> JsonObject:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise LogError(
+            f"There is no run in {folder}: it has no manifest.json. If it never began, the "
+            "comparison's report and its unstarted.json say why."
+        ) from error
     except OSError as error:
         raise LogError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:

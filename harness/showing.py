@@ -147,10 +147,10 @@ def show_run(run: Path) -> None:
     )
     table = Table(box=None, pad_edge=False)
     for name in ("charge", "score"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name in ("status", "candidate", "parent"):
         table.add_column(name, no_wrap=True)
-    table.add_column("what", no_wrap=True, overflow="ellipsis")
+    table.add_column("what")  # the one column that gives way; its cells are cut, not wrapped
     for event in read_events(run):
         if event["kind"] == "evaluation":
             failure = event["failure"]
@@ -161,7 +161,7 @@ def show_run(run: Path) -> None:
                 event["status"],
                 event["candidate"] or "",
                 event["parent"] or "",
-                Text(what or ""),
+                Text((what or "").partition("\n")[0], no_wrap=True, overflow="ellipsis"),
             )
     console.print(table)
 

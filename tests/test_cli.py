@@ -19,7 +19,17 @@ from harness.errors import EnvironmentMissing
 from harness.requirements import missing
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["compare", "resume", "report", "replay", "evaluate", "list", "show", "doctor"]
+COMMANDS = [
+    "compare",
+    "resume",
+    "report",
+    "replay",
+    "evaluate",
+    "list",
+    "show",
+    "doctor",
+    "prepare",
+]
 
 
 def harness(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -139,6 +149,13 @@ def test_show_shows_a_run_a_candidate_and_a_prompt(
     run = finished / "runs/softmax/best_of_n/seed-0"
     assert main(["show", str(run), *arguments], monkeypatch) == 0
     assert expected in capsys.readouterr().out
+
+
+def test_show_of_a_run_that_never_began_says_where_the_reason_is(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(finished / "runs/softmax/best_of_n/seed-7")], monkeypatch) == 1
+    assert "unstarted.json" in capsys.readouterr().err
 
 
 def test_show_of_a_call_that_there_is_not_lists_those_there_are(
