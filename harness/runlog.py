@@ -252,15 +252,13 @@ def read_events(folder: Path) -> Iterator[JsonObject]:
 
 
 def read_manifest(folder: Path) -> JsonObject:
-    """manifest.json of a run (or comparison.json's sibling format). Raises LogError."""
+    """manifest.json of a run. Raises LogError."""
     path = folder / "manifest.json"
+    if not path.exists():
+        why = "If it never began, its comparison's report and unstarted.json say why."
+        raise LogError(f"There is no run in {folder}: it has no manifest.json. {why}")
     try:
         manifest = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise LogError(
-            f"There is no run in {folder}: it has no manifest.json. If it never began, the "
-            "comparison's report and its unstarted.json say why."
-        ) from error
     except OSError as error:
         raise LogError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:
