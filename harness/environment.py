@@ -110,6 +110,32 @@ def compiler_version() -> str | None:
     return text.splitlines()[0] if text else None
 
 
+def find_nvcc() -> str | None:
+    """CUDA's compiler: from PATH, or where the toolkit installs itself."""
+    usual = Path("/usr/local/cuda/bin/nvcc")
+    return shutil.which("nvcc") or (str(usual) if usual.exists() else None)
+
+
+@functools.cache
+def nvcc_version() -> str | None:
+    """The last line of nvcc --version, or None where there is no nvcc."""
+    path = find_nvcc()
+    text = _output([path, "--version"]) if path else None
+    return text.splitlines()[-1] if text else None
+
+
+def visible_gpus() -> list[JsonObject]:
+    """The GPUs that this process may use: those of the fingerprint with their index, less what
+    CUDA_VISIBLE_DEVICES leaves out. [{index, name, driver, memory_mib}]."""
+    found = [{**gpu, "index": str(i)} for i, gpu in enumerate(fingerprint()["gpus"])]
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None:
+        return found
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    by_index = {gpu["index"]: gpu for gpu in found}
+    return [by_index.get(n, {**found[0], "index": n}) for n in names if found]
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

@@ -5,10 +5,12 @@ and held-out (never shown to a method); input generation from a seed; a vectoris
 float64; tolerances per output; named baselines; a roofline floor; one correct, naive starting
 program per language; optionally a design space for the simulated model.
 
-Arrays are numpy arrays on a CPU device. Everything here is used by the trusted judge only;
-candidate code never runs in a process that holds a task.
+A `NumpyTask` lives on the CPU and works on numpy arrays; a `TorchTask` lives on an NVIDIA GPU and
+works on torch tensors of whatever device it is given (tests run it on the CPU). Everything here is
+used by the trusted judge only; candidate code never runs in a process that holds a task.
 
-Standard library and numpy only.
+Standard library and numpy only; a TorchTask's own module imports torch inside its functions, so
+that listing tasks does not wait for it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +28,24 @@ from harness.errors import UnknownName, UsageError
 from harness.loading import load
 from harness.types import Language, Workload
 
+if TYPE_CHECKING:
+    import torch
+
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-SUITES: dict[str, str] = {"cpu": "suites.cpu:suite"}
+Device = Literal["cpu", "cuda"]
+Dtype = Literal["float32", "float64", "float16", "bfloat16", "int32", "int64"]
+# bfloat16 is no numpy type, so the sizes are written out.
+ITEM_BYTES: Mapping[Dtype, int] = {
+    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int32": 4, "int64": 8
+}  # fmt: skip
+
+SUITES: dict[str, str] = {
+    "cpu": "suites.cpu:suite",
+    "gpumode": "suites.gpumode:suite",
+    "trimul": "suites.gpumode:trimul",  # gpumode, with the scored TriMul alone by default
+}
 
 
 @dataclass(frozen=True)
@@ -42,14 +58,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output: row-major, contiguous, 64-byte aligned.
+    """One input or output: row-major, contiguous, 64-byte aligned (256-byte on a GPU).
 
-    dtype: "float32", "float64", "int32" or "int64". shape: axis names or integers.
-    index: index metadata (page tables, row pointers): the only contents that `plan` may see.
+    shape: axis names or integers. index: index metadata (page tables, row pointers): the only
+    contents that `plan` may see. The 16-bit types are for TorchTasks only.
     """
 
     name: str
-    dtype: Literal["float32", "float64", "int32", "int64"]
+    dtype: Dtype
     shape: tuple[str | int, ...]
     doc: str
     index: bool = False
@@ -57,6 +73,13 @@ class Tensor:
     def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
         """The concrete shape for a workload's axes. Raises KeyError for an axis that it lacks."""
         return tuple(axes[s] if isinstance(s, str) else s for s in self.shape)
+
+    def bytes(self, axes: Mapping[str, int]) -> int:
+        """The size of a workload's contents."""
+        count = ITEM_BYTES[self.dtype]
+        for size in self.sizes(axes):
+            count *= size
+        return count
 
 
 @dataclass(frozen=True)
@@ -85,8 +108,9 @@ class Tolerance:
 @dataclass(frozen=True)
 class Work:
     """What these inputs require at the least: floating-point operations, and bytes that must be
-    read or written once. The roofline floor is max(flops / peak, bytes / bandwidth) of the measured
-    device."""
+    read or written once. The roofline floor is max(flops / peak, bytes / bandwidth) of the device;
+    on a GPU the peak is that of the 16-bit tensor cores, the fastest that any task's tolerance
+    allows."""
 
     flops: float
     bytes: float
@@ -106,9 +130,10 @@ class Baseline:
 
 
 class Task(ABC):
-    """One problem. Attributes are constants of the task; bump `version` when any of them
-    changes."""
+    """One problem: the attributes that both kinds of task share, constants of the task; bump
+    `version` when any of them changes. Write a NumpyTask or a TorchTask."""
 
+    device: ClassVar[Device]
     name: str
     version: str
     title: str
@@ -118,10 +143,29 @@ class Task(ABC):
     search: tuple[Workload, ...]
     final: tuple[Workload, ...]
     held_out: tuple[Workload, ...]
+    tests: tuple[Workload, ...] = ()  # verified like `final` when a best is confirmed, never timed
     tolerances: Mapping[str, Tolerance]  # per output name
     baselines: tuple[Baseline, ...]  # the first is the one that the score is relative to
     starts: Mapping[Language, str]  # correct, naive programs
     design_space: DesignSpace | None = None
+
+    @property
+    def workloads(self) -> dict[str, Workload]:
+        """Every workload of every split by name. A name in two splits is the same workload."""
+        splits = (*self.search, *self.final, *self.held_out, *self.tests)
+        return {w.name: w for w in splits}
+
+    def start(self, language: Language) -> str:
+        """The starting program. Raises UnknownName if the task has none in this language."""
+        if language not in self.starts:
+            raise UnknownName(f"language for task {self.name}", language, self.starts)
+        return self.starts[language]
+
+
+class NumpyTask(Task):
+    """A task on the CPU, by numpy."""
+
+    device: ClassVar[Device] = "cpu"
 
     @abstractmethod
     def fill(self, workload: Workload, rng: np.random.Generator, inputs: Arrays) -> None:
@@ -136,16 +180,30 @@ class Task(ABC):
     def work(self, workload: Workload, inputs: Arrays) -> Work:
         """The floor's operands for these inputs."""
 
-    @property
-    def workloads(self) -> dict[str, Workload]:
-        """Every workload of every split by name. A name in two splits is the same workload."""
-        return {w.name: w for w in (*self.search, *self.final, *self.held_out)}
 
-    def start(self, language: Language) -> str:
-        """The starting program. Raises UnknownName if the task has none in this language."""
-        if language not in self.starts:
-            raise UnknownName(f"language for task {self.name}", language, self.starts)
-        return self.starts[language]
+class TorchTask(Task):
+    """A task on an NVIDIA GPU, by torch. Contents are a function of (workload, generator's seed),
+    so that the judge can make a call's inputs again instead of keeping them."""
+
+    device: ClassVar[Device] = "cuda"
+
+    @abstractmethod
+    def fill(
+        self, workload: Workload, generator: torch.Generator, inputs: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Write one call's fresh contents into every input tensor, in place, on the tensors'
+        device, drawing from `generator` (of that device) alone. No host synchronisation."""
+
+    @abstractmethod
+    def reference(
+        self, workload: Workload, inputs: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The expected outputs in float64 (integers as they are), newly allocated on the inputs'
+        device; memory beyond the outputs bounded by chunking."""
+
+    @abstractmethod
+    def work(self, workload: Workload, inputs: Mapping[str, torch.Tensor]) -> Work:
+        """The floor's operands for these inputs."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +216,11 @@ class Suite:
     tasks: tuple[Task, ...]
     default_tasks: tuple[str, ...]
     language: Language
+
+    @property
+    def device(self) -> Device:
+        """Where its tasks live: one device for all of a suite."""
+        return self.tasks[0].device
 
     def task(self, name: str) -> Task:
         """The task called `name`. Raises UnknownName with did-you-mean."""

@@ -108,14 +108,13 @@ Proposal = Candidate | NoCode
 
 @dataclass(frozen=True)
 class Measurement:
-    """One workload of a candidate that passed. All latencies in microseconds, by the judge's clock.
+    """One workload of a candidate that passed. All latencies in microseconds, by the score clock.
 
-    latency_us, baseline_us: medians over the samples of each side, taken interleaved in one
-    session. speedup: baseline / candidate, from paired blocks; speedup_low..speedup_high: its 95 %
-    interval. floor_us: the roofline floor of this workload on this device. samples: timed calls of
-    the candidate. plan_us: median time of the untimed plan call, or None where the candidate has
-    none. flags: things a reader should know ("below 1.2 x floor", "stopped early", "interval wider
-    than asked").
+    latency_us, baseline_us: medians over the samples of each side, interleaved in one session.
+    speedup: baseline / candidate, from paired blocks; speedup_low..speedup_high: its 95 % interval.
+    floor_us: the roofline floor on this device. samples: timed calls of the candidate. plan_us,
+    host_us: median time of the untimed plan call, and of the host's part of a GPU call (None: has
+    none). flags: things a reader should know ("below 1.2 x floor", "3 samples: slower ...").
     """
 
     workload: str
@@ -128,6 +127,7 @@ class Measurement:
     samples: int
     plan_us: float | None = None
     flags: tuple[str, ...] = ()
+    host_us: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("latency_us", "baseline_us", "speedup"):

@@ -24,6 +24,7 @@ from harness.evaluate.channel import (
     Kind,
     ProtocolViolation,
     WorkerGone,
+    WorkerTimes,
 )
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.sandbox import Limits, isolation_from_json, isolation_to_json, probe
@@ -51,20 +52,22 @@ def answer_with(theirs, make):
 
 def test_a_call_returns_what_the_worker_answered(ends):
     channel, theirs = ends
-    thread = answer_with(theirs, lambda kind, slot, n, nonce: REPLY.pack(kind, -5, n, nonce, slot))
+    thread = answer_with(
+        theirs, lambda kind, slot, n, nonce: REPLY.pack(kind, -5, n, nonce, slot, 2, 1)
+    )
     reply = channel.call("run", 3, 2**64 - 1, 5)
     thread.join()
-    assert (reply.return_code, reply.worker_ns) == (-5, 3)
+    assert (reply.return_code, reply.worker) == (-5, WorkerTimes(3, 2, 1))
     assert reply.wall_ns > 0
 
 
 @pytest.mark.parametrize(
     ("forge", "message"),
     [
-        (lambda k, s, n, nonce: REPLY.pack(Kind.PING, 0, n, nonce, 1), "another kind"),
-        (lambda k, s, n, nonce: REPLY.pack(k, 0, n + 1, nonce, 1), "another call"),
-        (lambda k, s, n, nonce: REPLY.pack(k, 0, n, bytes(8), 1), "forged"),
-        (lambda k, s, n, nonce: REPLY.pack(k, 0, n, nonce, 1) + b"x", "more than one"),
+        (lambda k, s, n, nonce: REPLY.pack(Kind.PING, 0, n, nonce, 1, 0, 0), "another kind"),
+        (lambda k, s, n, nonce: REPLY.pack(k, 0, n + 1, nonce, 1, 0, 0), "another call"),
+        (lambda k, s, n, nonce: REPLY.pack(k, 0, n, bytes(8), 1, 0, 0), "forged"),
+        (lambda k, s, n, nonce: REPLY.pack(k, 0, n, nonce, 1, 0, 0) + b"x", "more than one"),
     ],
 )
 def test_a_wrong_reply_is_a_violation(ends, forge, message):
@@ -78,14 +81,14 @@ def test_a_wrong_reply_is_a_violation(ends, forge, message):
 
 def test_a_reply_written_before_its_request_is_a_violation(ends):
     channel, theirs = ends
-    theirs.sendall(REPLY.pack(Kind.RUN, 0, 7, bytes(8), 1))
+    theirs.sendall(REPLY.pack(Kind.RUN, 0, 7, bytes(8), 1, 0, 0))
     with pytest.raises(ProtocolViolation, match="unasked"):
         channel.call("run", 0, 7, 5)
 
 
 def test_surplus_bytes_after_a_call_stop_the_next_one(ends):
     channel, theirs = ends
-    thread = answer_with(theirs, lambda k, s, n, nonce: REPLY.pack(k, 0, n, nonce, 1))
+    thread = answer_with(theirs, lambda k, s, n, nonce: REPLY.pack(k, 0, n, nonce, 1, 0, 0))
     channel.call("run", 0, 1, 5)
     thread.join()
     theirs.sendall(b"late")
@@ -125,7 +128,9 @@ def test_a_closed_end_is_a_gone_worker(ends):
 
 
 def json_reply(text):
-    return lambda kind, slot, length, nonce: REPLY.pack(Kind.JSON, 0, len(text), nonce, 0) + text
+    return lambda kind, slot, length, nonce: (
+        REPLY.pack(Kind.JSON, 0, len(text), nonce, 0, 0, 0) + text
+    )
 
 
 def exchange_json(text, maximum_bytes=1 << 20):

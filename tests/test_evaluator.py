@@ -6,6 +6,7 @@ import pytest
 
 from harness.errors import UnknownName, UsageError
 from harness.evaluate.local import LocalEvaluator
+from harness.evaluate.local_cpu import CpuBackend
 from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Candidate, Evaluation, Failed, Passed, Stage, Status
 from tests.toy_suite import START
@@ -207,7 +208,9 @@ def test_unknown_tasks_and_languages_are_refused(evaluator: LocalEvaluator) -> N
 
 def test_a_judge_that_dies_is_started_again(evaluator: LocalEvaluator, tmp_path: Path) -> None:
     evaluator.evaluate("toy", cpp("return 5; // start the judge"))
-    judge = evaluator._judge
+    backend = evaluator._backend
+    assert isinstance(backend, CpuBackend)
+    judge = backend._judge._client
     assert judge is not None
     judge._process.kill()
     judge._process.wait()

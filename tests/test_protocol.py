@@ -12,7 +12,7 @@ import pytest
 from harness.evaluate.check import compare
 from harness.evaluate.feedback import MAX_CHARACTERS, feedback
 from harness.evaluate.local import LocalEvaluator
-from harness.evaluate.memory import Ring
+from harness.evaluate.memory import HostRing
 from harness.evaluate.settings import EvaluatorSettings
 from harness.suite import Array, Task, load_suite
 from harness.types import Candidate, Evaluation, Failed, Measurement, Passed, Status
@@ -167,7 +167,7 @@ def test_a_passing_verdict_shows_absolute_times_and_the_share_of_the_roofline() 
 
 @pytest.mark.parametrize("task", [*TASKS, *toy_suite.tasks], ids=lambda task: task.name)
 def test_every_tensor_is_contiguous_aligned_and_apart_from_the_others(task: Task) -> None:
-    ring = Ring(task.signature, task.held_out, 2)
+    ring = HostRing(task.signature, task.held_out, 2)
     for workload in task.held_out:
         ring.bind(workload)
         arrays = [array for view in ring.views for array in view.values()]

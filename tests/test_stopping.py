@@ -6,7 +6,7 @@ import pytest
 from harness.evaluate.build import Builder, Built
 from harness.evaluate.header import cpp_header
 from harness.evaluate.launcher import WarmParent
-from harness.evaluate.memory import private_inputs
+from harness.evaluate.memory import HostRing, private_inputs
 from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import CandidateFailure, Program, Side
@@ -42,7 +42,8 @@ class LenientParent(WarmParent):
 def side(parent: WarmParent, source: str) -> Side:
     built = Builder(parent, None, SETTINGS).build(source, cpp_header(TASK.signature))
     assert isinstance(built, Built), built
-    return Side(parent, Program("cpp", built.code), TASK.signature, TASK.search, SETTINGS, 2)
+    ring = HostRing(TASK.signature, TASK.search, SETTINGS.ring_slots)
+    return Side(parent, Program("cpp", built.code), TASK.signature, ring, SETTINGS, 2)
 
 
 def run(worker: Side) -> None:

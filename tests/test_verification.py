@@ -2,36 +2,43 @@
 
 import pytest
 
+from harness.evaluate.channel import WorkerTimes
+from harness.evaluate.program import CandidateFailure, Clocks
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import CandidateFailure
-from harness.evaluate.verification import Clocks, check_clocks, check_floor
+from harness.evaluate.verification import check_event_clocks, check_floor, check_wake_clocks
 
 SETTINGS = EvaluatorSettings()
-BASELINE = [Clocks(400_000, 370_000)] * 5
+
+
+def call(wall_ns: int, worker_ns: int, tail_ns: int = 0) -> Clocks:
+    return Clocks(wall_ns, wall_ns, WorkerTimes(worker_ns, 0, tail_ns))
+
+
+BASELINE = [call(400_000, 370_000)] * 5
 
 
 def test_honest_clocks_pass() -> None:
-    check_clocks([Clocks(900_000, 870_000)] * 5, BASELINE, SETTINGS)
+    check_wake_clocks([call(900_000, 870_000)] * 5, BASELINE, SETTINGS)
 
 
 def test_a_delayed_wake_up_in_some_calls_is_no_patched_clock() -> None:
-    delayed = [Clocks(900_000, 100_000)] * 4 + [Clocks(500_000, 300_000)]
-    check_clocks(delayed, BASELINE, SETTINGS)
+    delayed = [call(900_000, 100_000)] * 4 + [call(500_000, 300_000)]
+    check_wake_clocks(delayed, BASELINE, SETTINGS)
 
 
 def test_delays_of_a_very_short_kernel_are_no_patched_clock() -> None:
-    check_clocks([Clocks(30_000, 5_000)] * 4 + [Clocks(900_000, 5_000)], BASELINE, SETTINGS)
+    check_wake_clocks([call(30_000, 5_000)] * 4 + [call(900_000, 5_000)], BASELINE, SETTINGS)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.12])
 def test_a_clock_that_tells_little_in_every_call_is_rejected(share: float) -> None:
     with pytest.raises(CandidateFailure, match="of the time that passed"):
-        check_clocks([Clocks(900_000, int(900_000 * share))] * 5, BASELINE, SETTINGS)
+        check_wake_clocks([call(900_000, int(900_000 * share))] * 5, BASELINE, SETTINGS)
 
 
 def test_a_clock_that_tells_more_than_passed_is_rejected() -> None:
     with pytest.raises(CandidateFailure, match="more than passed"):
-        check_clocks([Clocks(900_000, 870_000), Clocks(900_000, 902_000)], BASELINE, SETTINGS)
+        check_wake_clocks([call(900_000, 870_000), call(900_000, 902_000)], BASELINE, SETTINGS)
 
 
 def test_an_impossible_time_is_rejected_and_a_close_one_is_flagged() -> None:
@@ -42,3 +49,25 @@ def test_an_impossible_time_is_rejected_and_a_close_one_is_flagged() -> None:
     assert flags == ["below 1.2 x floor"]
     with pytest.raises(CandidateFailure, match="below the roofline floor"):
         check_floor(80.0, 100.0, flags, SETTINGS)
+
+
+# On a GPU 1.5 ms of a call are the flush, the delay, and the way there and back.
+ON_A_GPU = [call(2_500_000 + 3_000 * n, 1_000_000) for n in range(5)]
+
+
+def test_on_a_gpu_a_call_may_last_longer_than_its_events_as_the_baseline_does() -> None:
+    check_event_clocks([call(1_520_000 + 300_000, 300_000, 5_000)] * 5, ON_A_GPU, SETTINGS)
+
+
+def test_on_a_gpu_work_that_the_events_do_not_see_is_rejected() -> None:
+    with pytest.raises(CandidateFailure, match="longer than their device time") as caught:
+        check_event_clocks([call(2_500_000, 300_000)] * 5, ON_A_GPU, SETTINGS)
+    assert caught.value.check == "two_clocks"
+    with pytest.raises(CandidateFailure) as caught:
+        check_event_clocks([call(2_500_000, 300_000, 690_000)] * 5, ON_A_GPU, SETTINGS)
+    assert caught.value.check == "side_stream"
+
+
+def test_on_a_gpu_a_few_delayed_calls_are_no_lie() -> None:
+    calls = [call(1_800_000, 300_000)] * 5 + [call(9_000_000, 300_000)] * 4
+    check_event_clocks(calls, ON_A_GPU, SETTINGS)

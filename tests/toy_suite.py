@@ -12,9 +12,9 @@ from harness.suite import (
     Arrays,
     Axis,
     Baseline,
+    NumpyTask,
     Signature,
     Suite,
-    Task,
     Tensor,
     Tolerance,
     Work,
@@ -49,7 +49,7 @@ def _workload(n: int) -> Workload:
     return Workload(f"n{n}", {"n": n, "one": 1})
 
 
-class Toy(Task):
+class Toy(NumpyTask):
     """y[i] = 2 x[order[i]] + 1, total = sum of x."""
 
     name = "toy"

@@ -1,10 +1,11 @@
-"""Builds C++ candidates in the sandbox; equal content is built once.
+"""Builds C++ and CUDA candidates in the sandbox; equal content is built once.
 
-Key of a built library: source, header, flags, compiler version, CPU. The builder runs in processes
+Key of a built library: source, header, flags, compiler versions, CPU. The builder runs in processes
 of its own, sees no key and no project, and can write its job folder only.
 
-Covered: language cpp (g++ or clang++), time-outs, output that is no ordinary file, readable errors.
-Not covered: CUDA and Triton.
+Covered: languages cpp (g++ or clang++) and cuda (nvcc), time-outs, output that is no ordinary file,
+readable errors.
+Not covered: Triton (triton_build.py).
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.environment import compiler_version, cpu_fingerprint, find_compiler
+from harness.environment import (
+    compiler_version,
+    cpu_fingerprint,
+    find_compiler,
+    find_nvcc,
+    nvcc_version,
+)
 from harness.errors import EnvironmentMissing, InfraError
 from harness.evaluate import machine
 from harness.evaluate.cache import write_whole
@@ -61,21 +68,60 @@ def compiler() -> str:
     return path
 
 
+@dataclass(frozen=True)
+class Toolchain:
+    """How a library is built. command: compiler and flags. source: the file's name. readable:
+    folders that the sandbox must show beside the system's."""
+
+    command: tuple[str, ...]
+    source: str
+    version: str
+    readable: tuple[Path, ...] = ()
+
+
+def cpp_toolchain() -> Toolchain:
+    """The C++ compiler. Raises EnvironmentMissing."""
+    return Toolchain((compiler(), *FLAGS), "candidate.cpp", str(compiler_version()))
+
+
+def cuda_toolchain(capability: int) -> Toolchain:
+    """nvcc, for one architecture: the device's own with its special instructions where it has any
+    (90: sm_90a). Raises EnvironmentMissing."""
+    nvcc = find_nvcc()
+    if nvcc is None:
+        raise EnvironmentMissing(
+            "No nvcc was found, so CUDA candidates cannot be built. Install the CUDA toolkit of "
+            "your driver's version, or put its bin folder into PATH; Triton needs none."
+        )
+    architecture = f"{capability}a" if capability >= 90 else str(capability)
+    flags = (
+        "-std=c++17", "-O3", "--shared", "-Xcompiler", "-fPIC", "-cudart", "static",
+        f"-gencode=arch=compute_{architecture},code=sm_{architecture}",
+    )  # fmt: skip
+    home = Path(os.path.realpath(nvcc)).parents[1]
+    return Toolchain((nvcc, *flags), "candidate.cu", nvcc_version() or "unknown", (home,))
+
+
 class Builder:
     """Builds with one warm parent, several at a time. `folder` keeps what was built, if given."""
 
     def __init__(
-        self, parent: WarmParent, folder: Path | None, settings: EvaluatorSettings
+        self,
+        parent: WarmParent,
+        folder: Path | None,
+        settings: EvaluatorSettings,
+        toolchain: Toolchain | None = None,
     ) -> None:
         self._parent = parent
         self._folder = folder
         self._settings = settings
+        self._toolchain = toolchain or cpp_toolchain()
 
     def build(self, source: str, header: str) -> Built | BuildFailure:
         """The library of a source. A failure is a result; raises InfraError for our own faults."""
-        key = content_hash(
-            canonical_json([source, header, FLAGS, compiler_version(), cpu_fingerprint()])
-        )
+        tools = self._toolchain
+        parts = [source, header, tools.command[1:], tools.version, cpu_fingerprint()]
+        key = content_hash(canonical_json(parts))
         stored = self._load(key)
         if stored is not None:
             return stored
@@ -89,10 +135,10 @@ class Builder:
         folder = Path(tempfile.mkdtemp(prefix="harness-build-"))
         started = time.perf_counter()
         try:
-            (folder / "candidate.cpp").write_text(source)
+            (folder / self._toolchain.source).write_text(source)
             (folder / "task.h").write_text(header)
             result = self._parent.run_command(
-                [compiler(), *FLAGS, "-o", "candidate.so", "candidate.cpp"],
+                [*self._toolchain.command, "-o", "candidate.so", self._toolchain.source],
                 job_folder=folder,
                 limits=Limits(
                     pids=32,
@@ -103,6 +149,7 @@ class Builder:
                 ),
                 environment=worker_environment(1),
                 timeout_seconds=self._settings.build_timeout_seconds,
+                readable=self._toolchain.readable,
             )
             seconds = time.perf_counter() - started
             if result.timed_out:

@@ -1,7 +1,8 @@
 """Judge and worker: length-capped JSON, and fixed-size frames for calls, over two pipes.
 
-Request (judge to worker), 24 bytes: kind, slot, number, nonce. Reply (worker to judge), 32 bytes:
-kind, return code, number, nonce, the worker's own nanoseconds. Of a JSON frame `number` is the
+Request (judge to worker), 24 bytes: kind, slot, number, nonce. Reply (worker to judge), 48 bytes:
+kind, return code, number, nonce, and the worker's own nanoseconds: of the call, of its host code,
+and of what went on after it. Of a JSON frame `number` is the
 length of the text that follows. The nonce is 64 fresh random bits that the reply must repeat: a
 reply cannot be written before its request has been read, even if the worker foresees the number.
 
@@ -34,7 +35,7 @@ from harness.errors import HarnessError
 from harness.types import JsonObject, JsonScalar
 
 REQUEST = struct.Struct("<IIQ8s")
-REPLY = struct.Struct("<IiQ8sQ")
+REPLY = struct.Struct("<IiQ8sQQQ")
 MAXIMUM_JSON_BYTES = 1 << 20
 
 _SEND_TIMEOUT_SECONDS = 10.0
@@ -75,12 +76,26 @@ class WorkerGone(ChannelError):
 
 
 @dataclass(frozen=True)
+class WorkerTimes:
+    """A call by the worker's clocks, in nanoseconds.
+
+    call_ns: the whole call; on a GPU its device time, between two events. host_ns: until the
+    candidate's function returned. tail_ns: on a GPU, how long the device was still busy after the
+    second event (on streams that the default one does not wait for).
+    """
+
+    call_ns: int
+    host_ns: int = 0
+    tail_ns: int = 0
+
+
+@dataclass(frozen=True)
 class CallReply:
-    """return_code: of the candidate's function. worker_ns: by the worker's clock, unverified.
+    """return_code: of the candidate's function. worker: by the worker's clocks, unverified.
     wall_ns: by the judge's clock, from before the request is written until its reply is read."""
 
     return_code: int
-    worker_ns: int
+    worker: WorkerTimes
     wall_ns: int
 
 
@@ -158,8 +173,8 @@ class Channel:
             while len(data) < REPLY.size:
                 data += self._read(REPLY.size + 1 - len(data), deadline_ns, len(data))
             end = clock()
-        return_code, worker_ns = self._unpack(data, kind, number, nonce)
-        return CallReply(return_code, worker_ns, end - start)
+        return_code, times = self._unpack(data, kind, number, nonce)
+        return CallReply(return_code, times, end - start)
 
     def send_json(self, message: JsonObject) -> None:
         """Send a JSON object; `receive_json` must follow. Raises as `call` does."""
@@ -210,17 +225,19 @@ class Channel:
             data += self._read(min(size - len(data), 1 << 16), deadline_ns, len(data))
         return bytes(data)
 
-    def _unpack(self, data: bytes, kind: Kind, number: int, nonce: bytes) -> tuple[int, int]:
+    def _unpack(
+        self, data: bytes, kind: Kind, number: int, nonce: bytes
+    ) -> tuple[int, WorkerTimes]:
         if len(data) > REPLY.size:
             _violation("The worker sent more than one reply", expected=REPLY.size)
-        got_kind, return_code, got_number, got_nonce, worker_ns = REPLY.unpack(data)
+        got_kind, return_code, got_number, got_nonce, *times = REPLY.unpack(data)
         if got_kind != kind:
             _violation("The worker answered another kind of request", got=got_kind, expected=kind)
         if got_number != number:
             _violation("The worker answered another call", got=got_number, expected=number)
         if got_nonce != nonce:
             _violation("The worker forged a reply: it does not repeat the nonce", number=number)
-        return return_code, worker_ns
+        return return_code, WorkerTimes(*times)
 
 
 def _milliseconds(seconds: float) -> float:
@@ -278,12 +295,13 @@ class WorkerEnd:
             data += self._more(length - len(data))
         return _object(bytes(data))
 
-    def reply(self, kind: int, code: int, number: int, nonce: bytes, nanoseconds: int) -> None:
-        os.write(self._writing, REPLY.pack(kind, code, number, nonce, nanoseconds))
+    def reply(self, kind: int, code: int, number: int, nonce: bytes, times: WorkerTimes) -> None:
+        data = REPLY.pack(kind, code, number, nonce, times.call_ns, times.host_ns, times.tail_ns)
+        os.write(self._writing, data)
 
     def reply_json(self, message: JsonObject, nonce: bytes) -> None:
         text = json.dumps(message).encode()
-        data = memoryview(REPLY.pack(Kind.JSON, 0, len(text), nonce, 0) + text)
+        data = memoryview(REPLY.pack(Kind.JSON, 0, len(text), nonce, 0, 0, 0) + text)
         while data:
             data = data[os.write(self._writing, data) :]
 

@@ -49,11 +49,7 @@ def compare(name: str, actual: Array, expected: Array, tolerance: Tolerance) -> 
     error, reference = error.reshape(-1), reference.reshape(-1)
     total, scale = math.sqrt(float(error @ error)), math.sqrt(float(reference @ reference))
     if not total <= tolerance.norm * scale:
-        return Mismatch(
-            f"output {name}: relative norm error {total / scale if scale else total:.3g}, allowed "
-            f"{tolerance.norm:.3g}",
-            {"output": name, "norm_error": total, "norm_reference": scale},
-        )
+        return norm_mismatch(name, total, scale, tolerance)
     return None
 
 
@@ -81,11 +77,34 @@ def _mismatch(name: str, actual: Array, expected: Array, wrong: Array, how: str)
     first = int(wrong[0])
     index = tuple(int(i) for i in np.unravel_index(first, expected.shape))
     got, want = float(actual.reshape(-1)[first]), float(expected.reshape(-1)[first])
-    poisoned = np.isnan(actual.astype(np.float64)).sum()
-    note = f"; {int(poisoned)} are NaN (outputs hold NaN before the call)" if poisoned else ""
+    poisoned = int(np.isnan(actual.astype(np.float64)).sum())
+    return wrong_elements(name, wrong.size, expected.size, how, poisoned, index, got, want)
+
+
+def wrong_elements(
+    name: str,
+    wrong: int,
+    elements: int,
+    how: str,
+    poisoned: int,
+    index: tuple[int, ...],
+    got: float,
+    want: float,
+) -> Mismatch:
+    """`wrong` elements of an output are wrong, the first at `index`; `poisoned` are NaN."""
+    note = f"; {poisoned} are NaN (outputs hold NaN before the call)" if poisoned else ""
     return Mismatch(
-        f"output {name}: {wrong.size} of {expected.size} elements {how}{note}; first at "
-        f"{list(index)}: got {got:.7g}, expected {want:.7g}",
-        {"output": name, "wrong": int(wrong.size), "elements": int(expected.size),
+        f"output {name}: {wrong} of {elements} elements {how}{note}; first at {list(index)}: got "
+        f"{got:.7g}, expected {want:.7g}",
+        {"output": name, "wrong": int(wrong), "elements": int(elements),
          "index": str(list(index)), "got": repr(got), "expected": repr(want)},
     )  # fmt: skip
+
+
+def norm_mismatch(name: str, error: float, scale: float, tolerance: Tolerance) -> Mismatch:
+    """An output's Frobenius norm of the error is too large beside that of the reference."""
+    return Mismatch(
+        f"output {name}: relative norm error {error / scale if scale else error:.3g}, allowed "
+        f"{tolerance.norm:.3g}",
+        {"output": name, "norm_error": error, "norm_reference": scale},
+    )

@@ -109,6 +109,7 @@ class Confinement:
                 readable=sandbox.all_readable(),
                 hidden=sandbox.hidden,
                 temporary_bytes=sandbox.limits.file_bytes,
+                devices=sandbox_devices(sandbox),
             )
         else:
             os.chdir(sandbox.job_folder)
@@ -128,7 +129,7 @@ class Confinement:
         system = (*minimal_root.SYSTEM_FOLDERS, *minimal_root.SYSTEM_FILES)
         for path in sorted({os.path.realpath(p) for p in system} | set(sandbox.all_readable())):
             yield from landlock.without(path, sandbox.hidden)
-        for path in minimal_root.DEVICES:
+        for path in sandbox_devices(sandbox):
             yield path, landlock.WRITE
         rights = landlock.WRITE if sandbox.job_writable else landlock.READ
         yield os.path.realpath(sandbox.job_folder), rights
@@ -139,10 +140,13 @@ class Confinement:
         limits = self.sandbox.limits
         pids = limits.pids + self._base_processes + (1 if self.has_init else 0)
         cpu = limits.cpu_seconds
+        memory = (resource.RLIMIT_AS, mapped_bytes + limits.memory_bytes, None)
+        if self.sandbox.gpu:
+            memory = (resource.RLIMIT_DATA, mapped_bytes + limits.memory_bytes, None)
         for kind, soft, hard in (
             (resource.RLIMIT_CORE, 0, 0),
             (resource.RLIMIT_NPROC, pids, pids),
-            (resource.RLIMIT_AS, mapped_bytes + limits.memory_bytes, None),
+            memory,
             (resource.RLIMIT_FSIZE, limits.file_bytes, None),
             (resource.RLIMIT_NOFILE, limits.open_files, None),
             (resource.RLIMIT_CPU, cpu, cpu + 1),
@@ -156,6 +160,11 @@ class Confinement:
                 own_pid=os.getpid(),
                 attacks_kill=self.sandbox.attacks_kill,
             )
+
+
+def sandbox_devices(sandbox: Sandbox) -> tuple[str, ...]:
+    """The device nodes that exist in a sandbox."""
+    return minimal_root.DEVICES + (minimal_root.gpu_devices() if sandbox.gpu else ())
 
 
 @contextlib.contextmanager

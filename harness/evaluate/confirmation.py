@@ -24,13 +24,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.errors import InfraError
-from harness.evaluate import machine
 from harness.evaluate.judge import Judge, failed, measurement
-from harness.evaluate.peaks import floor_us
-from harness.evaluate.side import Call, CandidateFailure, Program, Side
-from harness.evaluate.timing import StealClock, block_value, log_interval
-from harness.evaluate.verification import check_block, check_floor, check_libraries
+from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
+from harness.evaluate.side import Side
+from harness.evaluate.timing import block_value, log_interval
+from harness.evaluate.verification import check_block, check_floor
 from harness.types import Confirmation, Failed, Finalist, Passed, Stage, Status, Workload
+
+# (finalist, workload) -> one block's calls of the finalist and of the baseline.
+_Block = dict[tuple[str, str], tuple[list[Clocks], list[Clocks]]]
 
 
 @dataclass
@@ -41,10 +43,8 @@ class _Entry:
     program: Program | None
     failure: Failed | None = None
     blocks: dict[str, list[float]] = field(default_factory=dict)
-    candidate_us: dict[str, list[float]] = field(default_factory=dict)
-    baseline_us: dict[str, list[float]] = field(default_factory=dict)
-    plan_us: dict[str, list[float]] = field(default_factory=dict)
-    flags: dict[str, list[str]] = field(default_factory=dict)
+    candidate: dict[str, list[Clocks]] = field(default_factory=dict)
+    baseline: dict[str, list[Clocks]] = field(default_factory=dict)
 
     def block_scores(self) -> list[float]:
         """Per block, the mean over workloads of the log speedup."""
@@ -56,6 +56,7 @@ class Session:
 
     def __init__(self, judge: Judge, entries: Sequence[tuple[str, Program | Failed]]) -> None:
         self._judge = judge
+        self._bench = judge.bench
         self._task = judge.task
         self._entries = [
             _Entry(name, None, program) if isinstance(program, Failed) else _Entry(name, program)
@@ -63,16 +64,20 @@ class Session:
         ]
 
     def run(self) -> Confirmation:
+        with self._bench.alone():
+            return self._run()
+
+    def _run(self) -> Confirmation:
         started = time.perf_counter()
         for entry in self._entries:
-            with machine.busy():
+            with self._bench.busy():
                 self._verify_final(entry)
         blocks, capped = self._time_blocks()
         finalists = []
         for entry in self._entries:
             outcome = entry.failure or self._outcome(entry)
             scores = tuple(entry.block_scores()) if isinstance(outcome, Passed) else ()
-            with machine.busy():
+            with self._bench.busy():
                 held_out, message = self._held_out(entry)
             finalists.append(Finalist(entry.candidate_id, outcome, held_out, message, scores))
         return Confirmation(
@@ -90,26 +95,28 @@ class Session:
     def _verify_final(self, entry: _Entry) -> None:
         if entry.program is None:
             return
-        judge, workload = self._judge, self._task.final[0]
+        judge, bench, workloads = self._judge, self._bench, (*self._task.final, *self._task.tests)
+        workload = workloads[0]
         rng = judge.generator(entry.candidate_id, "confirm")
         try:
-            with judge.side(entry.program, self._task.final) as side:
-                for workload in self._task.final:
+            with bench.start(entry.program, workloads, compiles=True) as side:
+                for workload in workloads:
                     judge.verify(side, workload, rng, judge.settings.correctness_seeds)
-                check_libraries(self._task, side, judge.parent_pid(side))
+                bench.check_libraries(side)
+                entry.program = bench.sealed(entry.program, side) or entry.program
         except CandidateFailure as failure:
             entry.failure = failed(failure, Stage.CORRECTNESS, workload.name)
 
     def _time_blocks(self) -> tuple[int, bool]:
         """Add blocks until the intervals are narrow or a cap is reached: (blocks, capped)."""
         settings, started = self._judge.settings, time.perf_counter()
-        blocks, repeats, steal = 0, settings.steal_repeats, StealClock()
+        blocks, repeats, watch = 0, settings.steal_repeats, self._bench.watch()
         while self._alive() and blocks < settings.confirm_max_blocks:
             rng = self._judge.generator(f"block {blocks} {repeats}", "confirm")
-            with machine.quiet():
-                steal.share()
+            with self._bench.quiet():
+                watch.restart()
                 values = self._block(rng)
-                disturbed = steal.share() > settings.max_steal
+                disturbed = values is not None and watch.disturbed(_baselines_us(values))
             if values is None:
                 continue  # a finalist broke and is out: the block is not complete
             if disturbed and repeats > 0:
@@ -124,33 +131,32 @@ class Session:
                     break
         return blocks, bool(self._alive())
 
-    def _block(
-        self, rng: np.random.Generator
-    ) -> dict[tuple[str, str], tuple[list[float], list[float], list[float]]] | None:
-        """One randomised block: (finalist, workload) -> (its us, baseline us, plan us).
-
-        None if a finalist failed on the way; it is then marked.
-        """
+    def _block(self, rng: np.random.Generator) -> _Block | None:
+        """One randomised block, or None if a finalist failed on the way; it is then marked."""
         judge, final = self._judge, self._task.final
-        values: dict[tuple[str, str], tuple[list[float], list[float], list[float]]] = {}
+        values: _Block = {}
         with ExitStack() as stack:
             baseline = self._start_baseline(stack)
             sides: dict[str, Side] = {}
             for entry in self._alive():
                 assert entry.program is not None
                 try:
-                    side = judge.side(entry.program, final)
+                    side = self._bench.start(entry.program, final)
                 except CandidateFailure as failure:
                     entry.failure = failed(failure, Stage.TIMING, None)
                     return None
                 sides[entry.candidate_id] = stack.enter_context(side)
             for position in rng.permutation(len(final)):
                 workload = final[int(position)]
-                made = self._measure(sides, baseline, workload, rng)
+                baseline.bind(workload)
+                warm = [
+                    self._bench.fresh(workload, rng) for _ in range(judge.settings.warmup_calls)
+                ]
+                judge.baseline_block(baseline, warm, rng)
+                made = self._measure(sides, baseline, workload, warm, rng)
                 if made is None:
                     return None
-                for name, (mine, theirs, plan) in made.items():
-                    values[name, workload.name] = (mine, theirs, plan)
+                values |= {(name, workload.name): clocks for name, clocks in made.items()}
         return values
 
     def _measure(
@@ -158,43 +164,34 @@ class Session:
         sides: dict[str, Side],
         baseline: Side,
         workload: Workload,
+        warm: Sequence[Contents],
         rng: np.random.Generator,
-    ) -> dict[str, tuple[list[float], list[float], list[float]]] | None:
+    ) -> dict[str, tuple[list[Clocks], list[Clocks]]] | None:
         """One workload of one block, or None if a finalist failed."""
-        judge = self._judge
-        baseline.bind(workload)
-        warm = [judge.fresh(workload, rng) for _ in range(judge.settings.warmup_calls)]
-        judge.baseline_block(baseline, warm, rng)
-        contents = [judge.fresh(workload, rng) for _ in range(judge.settings.ring_slots)]
-        names = ["", *sides]
-        made: dict[str, list[Call]] = {}
-        for position in rng.permutation(len(names)):
-            name = names[int(position)]
-            if not name:
-                made[name] = judge.baseline_block(baseline, contents, rng)
-                continue
+        judge, bench = self._judge, self._bench
+        contents = [bench.fresh(workload, rng) for _ in range(baseline.slots)]
+        theirs: list[Call] = []
+        waiting: dict[str, list[Call]] = {}  # until the baseline's outputs are there
+        made: dict[str, list[Clocks]] = {}
+        for name in _order(list(sides), bench.held(workload), rng):
             try:
-                sides[name].bind(workload)
-                sides[name].run_block(warm, rng)
-                made[name] = sides[name].run_block(contents, rng)
+                if not name:
+                    theirs = judge.baseline_block(baseline, contents, rng)
+                else:
+                    sides[name].bind(workload)
+                    sides[name].run_block(warm, rng)
+                    waiting[name] = sides[name].run_block(contents, rng)
+                    sides[name].release()
+                    made[name] = [call.clocks for call in waiting[name]]
+                for done in list(waiting) if theirs else ():
+                    name = done
+                    sides[name].audit_stop()
+                    check_block(bench, workload, waiting.pop(name), theirs, rng)
             except CandidateFailure as failure:
                 self._fail(name, failure, workload)
                 return None
-        for name, side in sides.items():
-            try:
-                side.audit_stop()
-                check_block(self._task, workload, made[name], made[""], rng)
-            except CandidateFailure as failure:
-                self._fail(name, failure, workload)
-                return None
-        return {
-            name: (
-                [call.wall_ns / 1e3 for call in made[name]],
-                [call.wall_ns / 1e3 for call in made[""]],
-                [call.plan_ns / 1e3 for call in made[name] if call.plan_ns is not None],
-            )
-            for name in sides
-        }
+        clocks = [call.clocks for call in theirs]
+        return {name: (mine, clocks) for name, mine in made.items()}
 
     def _fail(self, name: str, failure: CandidateFailure, workload: Workload) -> None:
         entry = next(e for e in self._entries if e.candidate_id == name)
@@ -202,21 +199,20 @@ class Session:
 
     def _start_baseline(self, stack: ExitStack) -> Side:
         try:
-            side = self._judge.side(self._judge.baseline_program(), self._task.final)
+            side = self._bench.start(self._judge.baseline_program(), self._task.final)
         except CandidateFailure as failure:
             raise InfraError(f"The baseline does not load: {failure.message}.") from failure
         return stack.enter_context(side)
 
-    def _keep(
-        self, values: dict[tuple[str, str], tuple[list[float], list[float], list[float]]]
-    ) -> None:
+    def _keep(self, values: _Block) -> None:
         for entry in self._alive():
             for workload in self._task.final:
-                mine, theirs, plan = values[entry.candidate_id, workload.name]
-                entry.candidate_us.setdefault(workload.name, []).extend(mine)
-                entry.baseline_us.setdefault(workload.name, []).extend(theirs)
-                entry.plan_us.setdefault(workload.name, []).extend(plan)
-                entry.blocks.setdefault(workload.name, []).append(block_value(mine, theirs))
+                name = workload.name
+                mine, theirs = values[entry.candidate_id, name]
+                entry.candidate.setdefault(name, []).extend(mine)
+                entry.baseline.setdefault(name, []).extend(theirs)
+                value = block_value([c.latency_ns for c in mine], [c.latency_ns for c in theirs])
+                entry.blocks.setdefault(name, []).append(value)
 
     def _narrow(self, half_width: float) -> bool:
         """Whether every score, and every ratio to the best finalist, is known well enough."""
@@ -233,25 +229,16 @@ class Session:
         rng = self._judge.generator(entry.candidate_id, "floor")
         for workload in self._task.final:
             name = workload.name
-            work = self._task.work(workload, self._judge.fresh(workload, rng))
-            floor = floor_us(work, self._judge.peaks)
+            mine, theirs = entry.candidate[name], entry.baseline[name]
+            floor = self._bench.floor_us(workload, self._bench.fresh(workload, rng))
             flags: list[str] = []
             try:
-                latency = float(np.median(entry.candidate_us[name]))
+                latency = float(np.median([clocks.latency_ns for clocks in mine])) / 1e3
                 check_floor(latency, floor, flags, self._judge.settings)
+                self._bench.check_confirmed([(mine, theirs)])
             except CandidateFailure as failure:
                 return failed(failure, Stage.TIMING, name)
-            rows.append(
-                measurement(
-                    workload,
-                    entry.candidate_us[name],
-                    entry.baseline_us[name],
-                    entry.blocks[name],
-                    floor,
-                    entry.plan_us[name],
-                    flags,
-                )
-            )
+            rows.append(measurement(workload, mine, theirs, entry.blocks[name], floor, flags))
         score = log_interval(entry.block_scores())
         return Passed(tuple(rows), score.low, score.high)
 
@@ -262,9 +249,24 @@ class Session:
         judge, workload = self._judge, self._task.held_out[0]
         rng = judge.generator(entry.candidate_id, "held-out")
         try:
-            with judge.side(entry.program, self._task.held_out) as side:
+            with self._bench.start(entry.program, self._task.held_out, compiles=True) as side:
                 for workload in self._task.held_out:
                     judge.verify(side, workload, rng, judge.settings.correctness_seeds)
         except CandidateFailure as failure:
             return failure.status, f"{workload.name}: {failure.message}"
         return Status.PASSED, ""
+
+
+def _order(names: list[str], held: int, rng: np.random.Generator) -> list[str]:
+    """A random order of the finalists and "" (the baseline), with at most `held` before it."""
+    order = [names[int(i)] for i in rng.permutation(len(names))]
+    order.insert(int(rng.integers(min(len(names), held) + 1)), "")
+    return order
+
+
+def _baselines_us(values: _Block) -> dict[str, list[float]]:
+    """The baseline's samples of a block by workload."""
+    return {
+        workload: [clocks.latency_ns / 1e3 for clocks in theirs]
+        for (_, workload), (_, theirs) in values.items()
+    }

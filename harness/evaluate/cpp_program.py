@@ -1,4 +1,4 @@
-"""A C++ candidate in its worker: a shared library behind the plain C ABI, called through ctypes.
+"""A C++ or CUDA candidate in its worker: a shared library behind the plain C ABI, through ctypes.
 
     int run(const Inputs*, const Outputs*, void* workspace, void* stream);
     size_t workspace_bytes(const Inputs*);               // optional; may depend on the axes only
@@ -9,23 +9,30 @@ one pointer per output tensor. All fields are 8 bytes, so both are arrays of 64-
 During `plan` and `workspace_bytes` the pointers of inputs that are not index metadata are NULL.
 
 Covered: the workspace (one for all slots, zeroed when bound, aligned to 64 bytes at least), missing
-functions. Not covered: a stream (NULL on a CPU); what native code does to this process.
+functions. The stream is NULL: none on a CPU, the default one on a GPU.
+Not covered: what native code does to this process.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from harness.evaluate.worker import CandidateError, Interface, Place, Slot
 
 
 class CppProgram:
-    """A loaded library. Raises CandidateError("load") if it cannot be loaded or has no `run`."""
+    """A loaded library. Raises CandidateError("load") if it cannot be loaded or has no `run`.
 
-    def __init__(self, path: str, interface: Interface) -> None:
+    allocate: zeroed device memory for the workspace; None on a CPU.
+    """
+
+    def __init__(
+        self, path: str, interface: Interface, allocate: Callable[[int], int] | None = None
+    ) -> None:
         self._interface = interface
+        self._device_memory = allocate
         try:
             library = ctypes.CDLL(path)
             self._run = library.run
@@ -87,6 +94,8 @@ class CppProgram:
         if length == 0:
             return ctypes.c_void_p(None)
         try:
+            if self._device_memory is not None:
+                return ctypes.c_void_p(self._device_memory(length))
             self._workspace = mmap.mmap(-1, length)
         except (OSError, OverflowError, ValueError) as error:
             raise CandidateError(
@@ -100,4 +109,6 @@ def _start(memory: mmap.mmap) -> int:
 
 
 def _address(place: Place) -> int:
+    if place.memory is None:
+        return place.address
     return _start(place.memory) + place.offset

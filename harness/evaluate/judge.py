@@ -25,23 +25,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.errors import InfraError
-from harness.evaluate import machine
-from harness.evaluate.launcher import WarmParent
-from harness.evaluate.memory import private_inputs
-from harness.evaluate.peaks import Peaks, floor_us
+from harness.evaluate.bench import Bench
+from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import Call, CandidateFailure, Program, Side
-from harness.evaluate.timing import StealClock, block_value, log_interval, mean_over_workloads
-from harness.evaluate.verification import (
-    Clocks,
-    check_block,
-    check_call,
-    check_clocks,
-    check_floor,
-    check_libraries,
-    near_duplicate,
-)
-from harness.suite import Arrays, Task
+from harness.evaluate.side import Side
+from harness.evaluate.timing import block_value, log_interval, mean_over_workloads
+from harness.evaluate.verification import check_block, check_call, check_floor
 from harness.types import Failed, Measurement, Passed, Stage, Workload
 
 Samples = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
@@ -62,64 +51,35 @@ class Verdict:
 class _Timing:
     """What one workload's timing gathers."""
 
-    candidate_us: list[float] = field(default_factory=list)
-    baseline_us: list[float] = field(default_factory=list)
+    candidate: list[Clocks] = field(default_factory=list)
+    baseline: list[Clocks] = field(default_factory=list)
     blocks: list[float] = field(default_factory=list)
-    plan_us: list[float] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
-    candidate_clocks: list[Clocks] = field(default_factory=list)
-    baseline_clocks: list[Clocks] = field(default_factory=list)
+    floor_us: float = 0.0
 
 
 class Judge:
-    """Judges candidates of one task on this machine. Not thread-safe: one device, one judge.
+    """Judges candidates of one task on one device. Not thread-safe: one device, one judge.
 
-    parents: the warm parent for each language. threads: cores that both sides may use.
+    secret: seeds of inputs derive from it.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        parents: dict[str, WarmParent],
-        peaks: Peaks,
-        settings: EvaluatorSettings,
-        secret: bytes,
-        threads: int,
-    ) -> None:
-        self.task = task
-        self.settings = settings
-        self.threads = threads
-        self.peaks = peaks
-        self._parents = parents
+    def __init__(self, bench: Bench, secret: bytes) -> None:
+        self.bench = bench
+        self.task = bench.task
+        self.settings: EvaluatorSettings = bench.settings
         self._secret = secret
         self._baseline: Side | None = None
 
     def close(self) -> None:
+        self.close_baseline()
+        self.bench.close()
+
+    def close_baseline(self) -> None:
+        """End the baseline's worker; the next evaluation starts another."""
         if self._baseline is not None:
             self._baseline.close()
             self._baseline = None
-
-    def side(self, program: Program, workloads: Sequence[Workload]) -> Side:
-        """A fresh worker with the program loaded. Raises CandidateFailure if it does not load."""
-        side = Side(
-            self._parents[program.language],
-            program,
-            self.task.signature,
-            workloads,
-            self.settings,
-            self.threads,
-        )
-        try:
-            side.load()
-        except BaseException:
-            side.close()
-            raise
-        return side
-
-    def parent_pid(self, side: Side) -> int:
-        """The process that the side's worker was forked from."""
-        return self._parents[side.program.language].pid
 
     def baseline_program(self) -> Program:
         baseline = self.task.baselines[0]
@@ -133,102 +93,105 @@ class Judge:
 
     def evaluate(self, candidate_id: str, program: Program) -> Verdict:
         """Judge one candidate on the search workloads."""
+        with self.bench.alone():
+            return self._evaluate(candidate_id, program)
+
+    def _evaluate(self, candidate_id: str, program: Program) -> Verdict:
+        bench, search = self.bench, self.task.search
         started = time.perf_counter()
-        stage, workload = Stage.SMOKE, self.smallest(self.task.search)
+        stage, workload = Stage.SMOKE, self.smallest(search)
         rng = self.generator(candidate_id, "search")
         try:
-            with machine.busy():
-                side = self.side(program, self.task.search)
+            with bench.busy():
+                side = bench.start(program, search, compiles=True)
             with side:
-                with machine.busy():
+                with bench.busy():
                     self.verify(side, workload, rng, calls=1)
                     stage = Stage.CORRECTNESS
-                    for workload in self.task.search:
+                    for workload in search:
                         self.verify(side, workload, rng, calls=self.settings.correctness_seeds)
+                sealed = bench.sealed(program, side)
                 stage, timing_started = Stage.TIMING, time.perf_counter()
-                timings: list[tuple[Workload, _Timing, float]] = []
-                for workload in self.task.search:
-                    with machine.quiet():
-                        timings.append(self._time(side, workload, rng))
-                timing_seconds = time.perf_counter() - timing_started
-                check_clocks(
-                    [clocks for _, timing, _ in timings for clocks in timing.candidate_clocks],
-                    [clocks for _, timing, _ in timings for clocks in timing.baseline_clocks],
-                    self.settings,
-                )
-                check_libraries(self.task, side, self.parent_pid(side))
+                if sealed is None:
+                    timings = self._time_all(side, rng)
+            if sealed is not None:
+                with bench.start(sealed, search) as side:
+                    timings = self._time_all(side, rng)
         except CandidateFailure as failure:
-            return Verdict(failed(failure, stage, workload.name), time.perf_counter() - started)
-        return self._passed(timings, time.perf_counter() - started, timing_seconds)
+            failed_on = failure.workload or workload.name
+            return Verdict(failed(failure, stage, failed_on), time.perf_counter() - started)
+        now = time.perf_counter()
+        return self._passed(timings, now - started, now - timing_started)
 
     def smallest(self, workloads: Sequence[Workload]) -> Workload:
-        """The workload with the fewest input elements."""
+        """The workload with the fewest input bytes."""
 
-        def elements(workload: Workload) -> int:
-            inputs = self.task.signature.inputs
-            return sum(int(np.prod(t.sizes(workload.axes), dtype=np.int64)) for t in inputs)
+        def size(workload: Workload) -> int:
+            return sum(t.bytes(workload.axes) for t in self.task.signature.inputs)
 
-        return min(workloads, key=elements)
-
-    def fresh(self, workload: Workload, rng: np.random.Generator) -> Arrays:
-        """One call's inputs in private memory."""
-        inputs = private_inputs(self.task.signature, workload)
-        self.task.fill(workload, rng, inputs)
-        return inputs
+        return min(workloads, key=size)
 
     def verify(self, side: Side, workload: Workload, rng: np.random.Generator, calls: int) -> None:
         """Bind a workload and verify `calls` calls in full, and one more whose inputs differ from
         the last one's in one element of each tensor. Raises CandidateFailure."""
         side.bind(workload)
-        contents = [self.fresh(workload, rng) for _ in range(calls)]
-        contents.append(near_duplicate(self.task.signature, contents[-1], rng))
-        for start in range(0, len(contents), self.settings.ring_slots):
-            block = contents[start : start + self.settings.ring_slots]
-            for call in side.run_block(block, rng):
-                check_call(self.task, workload, call)
+        contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
+        contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
+        for start in range(0, len(contents), side.slots):
+            for call in side.run_block(contents[start : start + side.slots], rng):
+                check_call(self.bench, workload, call)
 
-    def _time(
-        self, side: Side, workload: Workload, rng: np.random.Generator
-    ) -> tuple[Workload, _Timing, float]:
+    def _time_all(self, side: Side, rng: np.random.Generator) -> dict[Workload, _Timing]:
+        timings = {}
+        for workload in self.task.search:
+            try:
+                with self.bench.quiet():
+                    timings[workload] = self._time(side, workload, rng)
+            except CandidateFailure as failure:
+                failure.workload = workload.name
+                raise
+        self.bench.check_clocks([(t.candidate, t.baseline) for t in timings.values()])
+        self.bench.check_libraries(side)
+        return timings
+
+    def _time(self, side: Side, workload: Workload, rng: np.random.Generator) -> _Timing:
         """Paired blocks of one workload. The machine is held alone by the caller."""
         settings, timing = self.settings, _Timing()
         baseline = self._baseline_side()
         side.bind(workload)
         baseline.bind(workload)
-        warm = [self.fresh(workload, rng) for _ in range(settings.warmup_calls)]
-        candidate_warm = min(call.wall_ns for call in side.run_block(warm, rng))
-        baseline_warm = min(call.wall_ns for call in self.baseline_block(baseline, warm, rng))
+        warm = [self.bench.fresh(workload, rng) for _ in range(settings.warmup_calls)]
+        candidate_warm = _fastest(side.run_block(warm, rng))
+        baseline_warm = _fastest(self.baseline_block(baseline, warm, rng))
         slow = candidate_warm > settings.slow_factor * baseline_warm
         if slow:
             timing.flags.append(
                 f"{settings.slow_samples} samples: slower than {settings.slow_factor:g} x baseline"
             )
-        calls = 1 if slow else settings.ring_slots
-        minimum = settings.slow_samples if slow else settings.search_blocks
-        maximum = settings.slow_samples if slow else settings.search_max_blocks
+        calls = 1 if slow else side.slots
+        minimum, maximum = (settings.slow_samples,) * 2
+        if not slow:
+            minimum, maximum = self.bench.blocks(baseline_warm, calls)
         repeats = settings.steal_repeats
-        steal = StealClock()
+        watch = self.bench.watch()
         while len(timing.blocks) < maximum:
             block = self.pair_block({"candidate": side}, baseline, workload, rng, calls)
-            if steal.share() > settings.max_steal and repeats > 0:
+            latencies = {name: _latencies_us(made) for name, made in block.items()}
+            if watch.disturbed({workload.name: latencies["baseline"]}) and repeats > 0:
                 repeats -= 1
                 continue
-            times = {name: [call.wall_ns / 1e3 for call in made] for name, made in block.items()}
-            timing.candidate_clocks += [Clocks(c.wall_ns, c.worker_ns) for c in block["candidate"]]
-            timing.baseline_clocks += [Clocks(c.wall_ns, c.worker_ns) for c in block["baseline"]]
-            timing.candidate_us += times["candidate"]
-            timing.baseline_us += times["baseline"]
-            timing.blocks.append(block_value(times["candidate"], times["baseline"]))
-            timing.plan_us += [c.plan_ns / 1e3 for c in block["candidate"] if c.plan_ns is not None]
+            timing.candidate += block["candidate"]
+            timing.baseline += block["baseline"]
+            timing.blocks.append(block_value(latencies["candidate"], latencies["baseline"]))
             enough = len(timing.blocks) >= minimum
             if enough and log_interval(timing.blocks).narrower_than(settings.search_half_width):
                 break
         if repeats < settings.steal_repeats:
-            timing.flags.append(f"{settings.steal_repeats - repeats} blocks repeated (steal time)")
-        work = self.task.work(workload, warm[0])
-        floor = floor_us(work, self.peaks)
-        check_floor(statistics.median(timing.candidate_us), floor, timing.flags, settings)
-        return workload, timing, floor
+            timing.flags.append(f"{settings.steal_repeats - repeats} disturbed blocks repeated")
+        timing.floor_us = self.bench.floor_us(workload, warm[0])
+        latency = statistics.median(_latencies_us(timing.candidate))
+        check_floor(latency, timing.floor_us, timing.flags, settings)
+        return timing
 
     def pair_block(
         self,
@@ -237,10 +200,10 @@ class Judge:
         workload: Workload,
         rng: np.random.Generator,
         calls: int,
-    ) -> dict[str, list[Call]]:
+    ) -> dict[str, list[Clocks]]:
         """`calls` calls of every side on the same fresh inputs, in random order of sides; one call
         of each candidate is then drawn and verified. Raises CandidateFailure."""
-        contents = [self.fresh(workload, rng) for _ in range(calls)]
+        contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
         names = ["baseline", *sides]
         made: dict[str, list[Call]] = {}
         for position in rng.permutation(len(names)):
@@ -251,17 +214,17 @@ class Judge:
                 made[name] = sides[name].run_block(contents, rng)
         for name, side in sides.items():
             side.audit_stop()
-            check_block(self.task, workload, made[name], made["baseline"], rng)
-        return made
+            check_block(self.bench, workload, made[name], made["baseline"], rng)
+        return {name: [call.clocks for call in block] for name, block in made.items()}
 
     def baseline_block(
-        self, baseline: Side, contents: Sequence[Arrays], rng: np.random.Generator
+        self, baseline: Side, contents: Sequence[Contents], rng: np.random.Generator
     ) -> list[Call]:
         """A block of the baseline. Its failure is ours: InfraError."""
         try:
             return baseline.run_block(contents, rng)
         except CandidateFailure as failure:
-            self.close()
+            self.close_baseline()
             raise InfraError(
                 f"The baseline {self.task.baselines[0].name} of task {self.task.name} failed: "
                 f"{failure.message}. Run `harness doctor`."
@@ -270,7 +233,7 @@ class Judge:
     def _baseline_side(self) -> Side:
         if self._baseline is None:
             try:
-                self._baseline = self.side(self.baseline_program(), self.task.search)
+                self._baseline = self.bench.start(self.baseline_program(), self.task.search)
             except CandidateFailure as failure:
                 raise InfraError(
                     f"The baseline {self.task.baselines[0].name} of task {self.task.name} does not "
@@ -279,52 +242,61 @@ class Judge:
         return self._baseline
 
     def _passed(
-        self,
-        timings: Sequence[tuple[Workload, _Timing, float]],
-        device_seconds: float,
-        timing_seconds: float,
+        self, timings: dict[Workload, _Timing], device_seconds: float, timing_seconds: float
     ) -> Verdict:
         rows, samples = [], Samples()
-        for workload, timing, floor in timings:
+        for workload, timing in timings.items():
             rows.append(
                 measurement(
                     workload,
-                    timing.candidate_us,
-                    timing.baseline_us,
+                    timing.candidate,
+                    timing.baseline,
                     timing.blocks,
-                    floor,
-                    timing.plan_us,
+                    timing.floor_us,
                     timing.flags,
                 )
             )
-            samples[workload.name] = (tuple(timing.candidate_us), tuple(timing.baseline_us))
-        score = mean_over_workloads([timing.blocks for _, timing, _ in timings])
+            samples[workload.name] = (
+                tuple(_latencies_us(timing.candidate)),
+                tuple(_latencies_us(timing.baseline)),
+            )
+        score = mean_over_workloads([timing.blocks for timing in timings.values()])
         outcome = Passed(tuple(rows), score.low, score.high)
         return Verdict(outcome, device_seconds, timing_seconds, samples)
 
 
+def _latencies_us(calls: Sequence[Clocks]) -> list[float]:
+    return [call.latency_ns / 1e3 for call in calls]
+
+
+def _fastest(calls: Sequence[Call]) -> int:
+    return min(call.clocks.latency_ns for call in calls)
+
+
 def measurement(
     workload: Workload,
-    candidate_us: Sequence[float],
-    baseline_us: Sequence[float],
+    candidate: Sequence[Clocks],
+    baseline: Sequence[Clocks],
     blocks: Sequence[float],
     floor: float,
-    plan_us: Sequence[float],
     flags: Sequence[str],
 ) -> Measurement:
-    """One workload's row from its samples and block values."""
+    """One workload's row from its calls and block values."""
     ratio = log_interval(blocks)
+    plans = [call.plan_ns / 1e3 for call in candidate if call.plan_ns is not None]
+    hosts = [call.worker.host_ns / 1e3 for call in candidate]
     return Measurement(
         workload.name,
-        statistics.median(candidate_us),
-        statistics.median(baseline_us),
+        statistics.median(_latencies_us(candidate)),
+        statistics.median(_latencies_us(baseline)),
         ratio.value,
         ratio.low,
         ratio.high,
         floor,
-        len(candidate_us),
-        statistics.median(plan_us) if plan_us else None,
+        len(candidate),
+        statistics.median(plans) if plans else None,
         tuple(flags),
+        statistics.median(hosts) if any(hosts) else None,
     )
 
 

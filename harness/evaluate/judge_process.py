@@ -6,29 +6,35 @@ their channel is plain JSON lines; a worker's is not (`channel.py`).
 
 Covered: one request at a time; the harness's death ends this process and everything below it at
 once.
-Not covered: several devices (one judge process each).
+Not covered: several devices (one judge process each; a GPU's judge sees that GPU alone).
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import select
 import socket
 import sys
 import threading
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 
 from harness.errors import HarnessError
+from harness.evaluate.bench import Bench, CpuBench
 from harness.evaluate.confirmation import Session
+from harness.evaluate.cuda_driver import CudaError, Driver
+from harness.evaluate.gpu_bench import GpuBench
+from harness.evaluate.gpu_peaks import measured_peaks, published_peaks
 from harness.evaluate.judge import Judge
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.peaks import Peaks
+from harness.evaluate.program import Program, parent_environment
 from harness.evaluate.sandbox import isolation_from_json
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import Program
-from harness.suite import load_suite
+from harness.suite import Device, NumpyTask, Task, TorchTask, load_suite
 from harness.types import (
     Failed,
     JsonObject,
@@ -45,16 +51,51 @@ class JudgeProcess:
         sys.path[:0] = [path for path in setup["sys_path"] if path not in sys.path]
         self._suite = load_suite(setup["suite"])
         self._settings = EvaluatorSettings(**setup["settings"])
-        self._peaks = Peaks(**setup["peaks"])
         self._secret = bytes.fromhex(setup["secret"])
         self._threads = int(setup["threads"])
         self._trusted = bool(setup["trust_candidates"])
         isolation = isolation_from_json(setup["isolation"])
-        self._parents = {
-            "cpp": WarmParent("none", isolation),
-            "python": WarmParent("torch", isolation),
-        }
+        self._device: Device | Literal["interpreter"] = setup["device"]
+        self._sharing: Literal["ipc", "host"] = setup["sharing"]
+        self._driver = Driver() if self._device == "cuda" else None
+        if self._device == "cpu":
+            self._parents = {
+                "cpp": WarmParent("none", isolation),
+                "python": WarmParent("torch", isolation),
+            }
+        else:
+            self._parents = {
+                "native": WarmParent("none", isolation),
+                "torch": WarmParent("triton", isolation, parent_environment()),
+            }
+        self._peaks = self._find_peaks(setup["peaks"])
         self._judges: dict[str, Judge] = {}
+
+    def _find_peaks(self, known: JsonObject | None) -> Peaks:
+        if known is not None:
+            return Peaks(**known)
+        if self._driver is None:
+            return Peaks(math.inf, math.inf)
+        return published_peaks(self._driver.name) or measured_peaks()
+
+    def ready(self) -> JsonObject:
+        """What the harness is told of the device."""
+        if self._device == "cpu":
+            return {"ready": True}
+        driver, name, device = self._driver, "CPU, Triton's interpreter", {}
+        if driver is not None:
+            name = driver.name
+            device = {
+                "uuid": driver.uuid,
+                "memory_gib": round(driver.memory_bytes / 2**30, 1),
+                "l2_mib": driver.attribute("l2_bytes") / 2**20,
+                "multiprocessors": driver.attribute("multiprocessors"),
+                "capability": 10 * driver.attribute("major") + driver.attribute("minor"),
+                "cuda": driver.version / 1000,
+                "peaks": asdict(self._peaks),
+            }
+        shown = {"name": name, "sharing": self._sharing, "peaks": None}
+        return {"ready": True, "device": shown | device}
 
     def close(self) -> None:
         for judge in self._judges.values():
@@ -69,21 +110,34 @@ class JudgeProcess:
                 return self._evaluate(request)
             if request["op"] == "confirm":
                 return self._confirm(request)
-        except HarnessError as error:
+        except (HarnessError, CudaError) as error:
             return {"infra": str(error)}
         return {"infra": f"the judge does not know the request {request['op']!r}"}
 
     def _judge(self, task: str) -> Judge:
         if task not in self._judges:
-            self._judges[task] = Judge(
-                self._suite.task(task),
+            self._judges[task] = Judge(self._bench(self._suite.task(task)), self._secret)
+        return self._judges[task]
+
+    def _bench(self, task: Task) -> Bench:
+        if isinstance(task, TorchTask):
+            return GpuBench(
+                task,
                 parents=self._parents,
+                driver=self._driver,
                 peaks=self._peaks,
                 settings=self._settings,
-                secret=self._secret,
                 threads=self._threads,
+                sharing=self._sharing,
             )
-        return self._judges[task]
+        assert isinstance(task, NumpyTask)
+        return CpuBench(
+            task,
+            parents=self._parents,
+            peaks=self._peaks,
+            settings=self._settings,
+            threads=self._threads,
+        )
 
     def _evaluate(self, request: JsonObject) -> JsonObject:
         verdict = self._judge(request["task"]).evaluate(
@@ -113,7 +167,8 @@ class JudgeProcess:
 
 
 def _program(entry: JsonObject, trusted: bool) -> Program:
-    return Program(entry["language"], base64.b64decode(entry["code"]), trusted)
+    code, kernels = (base64.b64decode(entry.get(name, "")) for name in ("code", "kernels"))
+    return Program(entry["language"], code, trusted, kernels)
 
 
 def _exit_with(control: socket.socket) -> None:
@@ -135,7 +190,7 @@ def main() -> None:
         process = JudgeProcess(setup)
     except (HarnessError, OSError) as error:
         sys.exit(f"The judge's process cannot start: {error}")
-    control.sendall(b'{"ready": true}\n')
+    control.sendall((json.dumps(process.ready()) + "\n").encode())
     for line in lines:
         request = json.loads(line)
         if request["op"] == "close":

@@ -46,7 +46,8 @@ from harness.types import JsonObject
 
 __all__ = ["CommandResult", "Limits", "WarmParent", "WorkerExit", "WorkerProcess"]
 
-Preload = Literal["none", "torch"]
+Preload = Literal["none", "torch", "triton", "triton-build"]
+GpuUse = Literal["", "driver", "torch"]
 
 MAXIMUM_DESCRIPTORS = 236
 _START_SECONDS = 120.0  # importing torch from a cold disk
@@ -75,8 +76,11 @@ class WarmParent:
     Raises InfraError if it cannot be started or does not answer.
     """
 
-    def __init__(self, preload: Preload, isolation: Isolation) -> None:
+    def __init__(
+        self, preload: Preload, isolation: Isolation, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.preload = preload
+        self._environment = environment or {}
         self.isolation = isolation
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -107,7 +111,7 @@ class WarmParent:
     def _own(self, theirs: socket.socket, started: threading.Event) -> None:
         """The thread that makes the process, and stays until it may end."""
         root = Path(harness.__file__).resolve().parents[1]
-        site = [] if self.preload == "torch" else ["-S"]
+        site = ["-S"] if self.preload == "none" else []
         arguments = [str(theirs.fileno()), str(os.getpid()), self.preload, str(root)]
         try:
             self._process = subprocess.Popen(
@@ -115,7 +119,7 @@ class WarmParent:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env=_parent_environment(),
+                env=_parent_environment() | dict(self._environment),
                 pass_fds=[theirs.fileno()],
                 cwd="/",
             )
@@ -164,9 +168,12 @@ class WarmParent:
         environment: Mapping[str, str],
         trusted: bool = False,
         attacks_kill: bool = False,
+        job_writable: bool = False,
+        gpu: GpuUse = "",
     ) -> WorkerProcess:
         """Fork a worker. descriptors: memory files, sealed against shrinking, that it may map.
         attacks_kill: system calls that no kernel needs end it with SIGSYS, instead of failing.
+        gpu: what it makes ready on the GPU, if anything.
 
         A trusted worker gets the same sandbox, so that both sides are timed alike; it may also be
         started where there is none. Raises EnvironmentMissing for an untrusted one there,
@@ -194,14 +201,16 @@ class WarmParent:
                 Sandbox(
                     self.isolation.way,
                     str(job_folder),
-                    job_writable=False,
+                    job_writable=job_writable,
                     limits=limits,
                     hidden=_hidden(),
-                    python=self.preload == "torch",
+                    python=self.preload != "none",
                     attacks_kill=attacks_kill,
+                    gpu=bool(gpu),
                 ),
                 environment,
                 [requests[0], replies[1], *descriptors],
+                gpu,
             )
         except BaseException:
             channel.close()
@@ -259,9 +268,11 @@ class WarmParent:
         sandbox: Sandbox,
         environment: Mapping[str, str],
         descriptors: Sequence[int],
+        gpu: GpuUse = "",
     ) -> Supervision:
         request = {
             "argv": argv,
+            "gpu": gpu,
             "sandbox": dataclasses.asdict(sandbox),
             "environment": dict(environment),
         }

@@ -1,35 +1,27 @@
 """The evaluator on this machine: cache → build → judge.
 
-Covered: language cpp and python on the CPU; equal requests in flight share one evaluation; a judge
-that dies is started again and the request repeated once; keys are kept from every process below.
-Not covered: GPUs and other machines.
+Covered: suites on the CPU and on NVIDIA GPUs, each by its backend; equal requests in flight share
+one evaluation; keys are kept from every process below.
+Not covered: other machines.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import json
-import os
 import secrets
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Protocol
 
-from harness.environment import cores, fingerprint
-from harness.errors import EnvironmentMissing, InfraError, UsageError
+from harness.environment import fingerprint
+from harness.errors import EnvironmentMissing
 from harness.evaluate import EVALUATOR_PROTOCOL
-from harness.evaluate.build import FLAGS, Builder, BuildFailure, compiler
 from harness.evaluate.cache import Cache
 from harness.evaluate.feedback import feedback
-from harness.evaluate.header import cpp_header, python_interface
-from harness.evaluate.launcher import WarmParent
-from harness.evaluate.peaks import Peaks, measure_peaks
+from harness.evaluate.local_cpu import CpuBackend
+from harness.evaluate.local_gpu import GpuBackend, GpuDevice
 from harness.evaluate.sandbox import Isolation, isolation_to_json, probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.suite import Task, load_suite
@@ -41,8 +33,6 @@ from harness.types import (
     JsonObject,
     Language,
     Phase,
-    Stage,
-    Status,
     Workload,
     canonical_json,
     confirmation_from_json,
@@ -54,12 +44,40 @@ from harness.types import (
 )
 
 
+class Backend(Protocol):
+    """One kind of device of this machine. Raises InfraError for faults of its own."""
+
+    def require(self, task: Task, language: Language) -> None:
+        """Raise UsageError for a language that candidates of the task cannot be written in."""
+        ...
+
+    def build(self, task: Task, candidate: Candidate) -> tuple[JsonObject | Failed, float]:
+        """What the judge loads (judge_process.py), or why there is nothing; and the seconds."""
+        ...
+
+    def ask(self, request: JsonObject) -> JsonObject:
+        """A judge's answer."""
+        ...
+
+    def header(self, task: Task, language: Language) -> str: ...
+
+    def describe(self) -> JsonObject: ...
+
+    def conditions(self) -> JsonObject:
+        """What a cached evaluation depends on besides task, settings and machine."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class LocalEvaluator:
     """Implements `harness.evaluate.Evaluator` for one suite. Make it in a thread that lives as
     long.
 
     cache_folder: None measures everything afresh. secret: seeds of inputs derive from it; made at
     random if not given. trust_candidates: allow candidate code although nothing can hide keys.
+    device: for a suite on a GPU; "interpreter" runs it on the CPU, in Triton's interpreter, to
+    check programs where there is no GPU (its times mean nothing).
     """
 
     def __init__(
@@ -71,12 +89,11 @@ class LocalEvaluator:
         secret: bytes | None = None,
         trust_candidates: bool = False,
         isolation: Isolation | None = None,
+        device: GpuDevice = "cuda",
     ) -> None:
-        compiler()
         self._suite_name = suite_name
         self._suite = load_suite(suite_name)
         self._settings = settings or EvaluatorSettings()
-        self._secret = secret or secrets.token_bytes(32)
         self._isolation = isolation or probe()
         if not self._isolation.can_hide_keys and not trust_candidates:
             raise EnvironmentMissing(
@@ -85,19 +102,22 @@ class LocalEvaluator:
                 "you wrote every candidate yourself; the report will say so."
             )
         self._trusted = trust_candidates
-        self._threads = cores()
         self._cache = Cache(cache_folder)
-        self._parent = WarmParent("none", self._isolation)
-        builds = None if cache_folder is None else cache_folder / "builds"
-        self._builder = Builder(self._parent, builds, self._settings)
-        record, _ = self._cache.get_or_make(
-            content_hash(canonical_json(["peaks", fingerprint(), self._threads])),
-            lambda: asdict(measure_peaks(self._parent, self._threads)),
-        )
-        self._peaks = Peaks(**record)
-        self._lock = threading.Lock()  # one request at a time: the machine is the device
-        self._judge: _JudgeClient | None = None
+        self._lock = threading.Lock()
         self._hits = self._misses = 0
+        self._backend = self._make_backend(cache_folder, secret or secrets.token_bytes(32), device)
+
+    def _make_backend(self, cache_folder: Path | None, secret: bytes, device: GpuDevice) -> Backend:
+        common: dict[str, Any] = {
+            "cache_folder": cache_folder,
+            "settings": self._settings,
+            "secret": secret,
+            "trusted": self._trusted,
+            "isolation": self._isolation,
+        }
+        if self._suite.device == "cpu":
+            return CpuBackend(self._suite_name, cache=self._cache, **common)
+        return GpuBackend(self._suite_name, device=device, **common)
 
     def __enter__(self) -> LocalEvaluator:
         return self
@@ -111,38 +131,29 @@ class LocalEvaluator:
         self.close()
 
     def close(self) -> None:
-        with self._lock:
-            if self._judge is not None:
-                self._judge.close()
-                self._judge = None
-        self._parent.close()
+        self._backend.close()
 
     def header(self, task: str, language: Language) -> str:
         """The interface text that a candidate is written against."""
-        signature = self._suite.task(task).signature
-        return cpp_header(signature) if language == "cpp" else python_interface(signature)
+        return self._backend.header(self._suite.task(task), language)
 
     def describe(self) -> JsonObject:
         """For the manifest. `level` is "cache" once every answer so far came from the cache."""
         return {
             "level": "cache" if self._hits and not self._misses else "live",
-            "device": "cpu",
-            "cores": self._threads,
             "isolation": isolation_to_json(self._isolation),
             "trust_candidates": self._trusted,
-            "clock": "judge's wall clock around one request",
-            "flags": list(FLAGS),
-            "peaks": asdict(self._peaks),
             "settings": self._settings.to_json(),
             "protocol": EVALUATOR_PROTOCOL,
             "cache_hits": self._hits,
             "cache_misses": self._misses,
+            **self._backend.describe(),
         }
 
     def evaluate(self, task: str, candidate: Candidate) -> Evaluation:
         """Evaluate on the search workloads. Raises InfraError, UnknownName, UsageError."""
         known = self._suite.task(task)
-        self._require_language(known, candidate.language)
+        self._backend.require(known, candidate.language)
 
         def make() -> JsonObject:
             evaluation = self._measure(known, candidate)
@@ -163,31 +174,24 @@ class LocalEvaluator:
 
         def make() -> JsonObject:
             finalists = [self._finalist(known, candidate) for candidate in ordered]
-            answer = self._ask({"op": "confirm", "task": task, "finalists": finalists})
+            answer = self._backend.ask({"op": "confirm", "task": task, "finalists": finalists})
             confirmation: JsonObject = answer["confirmation"]
             return confirmation
 
-        workloads = (*known.final, *known.held_out)
+        workloads = (*known.final, *known.tests, *known.held_out)
         key = self._key(known, workloads, Phase.CONFIRM, [c.id for c in ordered])
         record, hit = self._cache.get_or_make(key, make)
         self._count(hit)
         return confirmation_from_json({**record, "cached": hit})
 
     def _measure(self, task: Task, candidate: Candidate) -> Evaluation:
-        code, build_seconds = self._code(task, candidate)
+        built, build_seconds = self._backend.build(task, candidate)
         baseline = task.baselines[0].name
-        if isinstance(code, Failed):
-            text = feedback(code, baseline)
-            return Evaluation(candidate.id, Phase.SEARCH, code, text, build_seconds)
-        answer = self._ask(
-            {
-                "op": "evaluate",
-                "task": task.name,
-                "id": candidate.id,
-                "language": candidate.language,
-                "code": code,
-            }
-        )
+        if isinstance(built, Failed):
+            text = feedback(built, baseline)
+            return Evaluation(candidate.id, Phase.SEARCH, built, text, build_seconds)
+        entry = {"id": candidate.id, "language": candidate.language, **built}
+        answer = self._backend.ask({"op": "evaluate", "task": task.name, **entry})
         outcome = outcome_from_json(answer["outcome"])
         return Evaluation(
             candidate.id,
@@ -200,30 +204,10 @@ class LocalEvaluator:
         )
 
     def _finalist(self, task: Task, candidate: Candidate) -> JsonObject:
-        code, _ = self._code(task, candidate)
-        if isinstance(code, Failed):
-            return {"id": candidate.id, "failure": outcome_to_json(code)}
-        return {"id": candidate.id, "language": candidate.language, "code": code}
-
-    def _code(self, task: Task, candidate: Candidate) -> tuple[str | Failed, float]:
-        """What the worker loads, in base64, or why there is nothing; and the build's seconds."""
-        if candidate.language == "python":
-            if task.libraries == "forbidden":
-                why = "the task forbids libraries, and a python program runs on torch"
-                return Failed(Status.REJECTED, Stage.BUILD, "library", why), 0.0
-            return base64.b64encode(candidate.source.encode()).decode(), 0.0
-        built = self._builder.build(candidate.source, self.header(task.name, "cpp"))
-        if isinstance(built, BuildFailure):
-            status = Status.TIMEOUT if built.timed_out else Status.COMPILE_ERROR
-            return Failed(status, Stage.BUILD, "compile", built.message), built.seconds
-        return base64.b64encode(built.code).decode(), built.seconds
-
-    def _require_language(self, task: Task, language: Language) -> None:
-        if language not in ("cpp", "python"):
-            raise UsageError(
-                f"Task {task.name} runs on the CPU, where candidates are written in cpp or python; "
-                f"got {language!r}."
-            )
+        built, _ = self._backend.build(task, candidate)
+        if isinstance(built, Failed):
+            return {"id": candidate.id, "failure": outcome_to_json(built)}
+        return {"id": candidate.id, "language": candidate.language, **built}
 
     def _key(
         self, task: Task, workloads: Sequence[Workload], phase: Phase, candidates: Sequence[str]
@@ -236,7 +220,7 @@ class LocalEvaluator:
             "workloads": [[w.name, dict(w.axes)] for w in workloads],
             "phase": phase.value,
             "baseline": [baseline.name, baseline.version, content_hash(baseline.source)],
-            "flags": FLAGS,
+            **self._backend.conditions(),
             "settings": self._settings.to_json(),
             "protocol": EVALUATOR_PROTOCOL,
             "machine": fingerprint(),
@@ -248,94 +232,3 @@ class LocalEvaluator:
         with self._lock:
             self._hits += hit
             self._misses += not hit
-
-    def _ask(self, request: JsonObject) -> JsonObject:
-        """Ask the judge; start a new one and ask again, once, if it died."""
-        with self._lock:
-            for attempt in (1, 2):
-                if self._judge is None:
-                    self._judge = _JudgeClient(self._setup())
-                try:
-                    answer = self._judge.ask(request)
-                except (OSError, ValueError) as error:
-                    self._judge.close()
-                    self._judge = None
-                    if attempt == 2:
-                        raise InfraError(
-                            "The judge's process ended twice on the same request. "
-                            "Run `harness doctor`; free memory if the machine is short of it."
-                        ) from error
-                    continue
-                if "infra" in answer:
-                    raise InfraError(str(answer["infra"]))
-                return answer
-        raise AssertionError("unreachable")
-
-    def _setup(self) -> JsonObject:
-        return {
-            "suite": self._suite_name,
-            "sys_path": sys.path,
-            "settings": self._settings.to_json(),
-            "peaks": asdict(self._peaks),
-            "secret": self._secret.hex(),
-            "threads": self._threads,
-            "trust_candidates": self._trusted and not self._isolation.can_hide_keys,
-            "isolation": isolation_to_json(self._isolation),
-        }
-
-
-class _JudgeClient:
-    """The judge's process and the socket to it. Raises OSError or ValueError when it is gone."""
-
-    def __init__(self, setup: Mapping[str, object]) -> None:
-        ours, theirs = socket.socketpair()
-        environment = {
-            name: os.environ[name] for name in ("PATH", "TMPDIR", "LANG") if name in os.environ
-        }
-        # One BLAS thread: the judge's own arithmetic must not compete with what it times.
-        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        # The C library keeps freed arrays instead of giving their pages back: verifying a call took
-        # half of its time in page faults.
-        environment |= {
-            "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-            "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-        }
-        with theirs:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-I",
-                    "-m",
-                    "harness.evaluate.judge_process",
-                    str(theirs.fileno()),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,  # Ctrl-C goes to the harness, which ends us in order
-            )
-        self._socket = ours
-        self._lines = ours.makefile("r", encoding="utf-8")
-        try:
-            self.ask(dict(setup))
-        except (OSError, ValueError) as error:
-            self.close()
-            raise InfraError(
-                "The judge's process did not start; its message is above. Run `harness doctor`."
-            ) from error
-
-    def ask(self, request: JsonObject) -> JsonObject:
-        self._socket.sendall((json.dumps(request) + "\n").encode())
-        answer = json.loads(self._lines.readline())  # "" (its end) is no JSON: ValueError
-        if not isinstance(answer, dict):
-            raise ValueError("the judge's answer is no object")
-        return answer
-
-    def close(self) -> None:
-        """Let it end its workers and remove their folders; if it does not answer, just end it."""
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            self._socket.sendall(b'{"op": "close"}\n')
-            self._process.wait(timeout=5)
-        self._lines.close()
-        self._socket.close()  # it ends at once when its socket closes
-        self._process.wait()

@@ -35,7 +35,7 @@ class Segment:
         os.ftruncate(self.descriptor, self.size)
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)
         self._map = mmap.mmap(self.descriptor, self.size)
-        self._bytes: Array = np.frombuffer(self._map, dtype=np.uint8)
+        self.bytes: Array = np.frombuffer(self._map, dtype=np.uint8)
         self._payload_bytes = 0
 
     def bind(self, dtype: str, shape: tuple[int, ...]) -> Array:
@@ -43,25 +43,25 @@ class Segment:
         count = int(np.prod(shape, dtype=np.int64))
         self._payload_bytes = count * np.dtype(dtype).itemsize
         end = GUARD_BYTES + self._payload_bytes
-        self._bytes[:GUARD_BYTES] = _GUARD
-        self._bytes[end : end + GUARD_BYTES] = _GUARD
+        self.bytes[:GUARD_BYTES] = _GUARD
+        self.bytes[end : end + GUARD_BYTES] = _GUARD
         return np.frombuffer(self._map, dtype=dtype, count=count, offset=GUARD_BYTES).reshape(shape)
 
     def poison(self) -> None:
         """Overwrite the payload, so that an output that is not written is seen."""
-        self._bytes[GUARD_BYTES : GUARD_BYTES + self._payload_bytes] = _POISON
+        self.bytes[GUARD_BYTES : GUARD_BYTES + self._payload_bytes] = _POISON
 
     def guards_intact(self) -> bool:
         """Whether nothing was written outside the payload."""
         end = GUARD_BYTES + self._payload_bytes
-        head, tail = self._bytes[:GUARD_BYTES], self._bytes[end : end + GUARD_BYTES]
+        head, tail = self.bytes[:GUARD_BYTES], self.bytes[end : end + GUARD_BYTES]
         return bool((head == _GUARD).all() and (tail == _GUARD).all())
 
     def close(self) -> None:
         os.close(self.descriptor)  # the mapping goes with the last array that refers to it
 
 
-class Ring:
+class HostRing:
     """`slots` copies of a task's tensors, big enough for every one of `workloads`."""
 
     def __init__(self, signature: Signature, workloads: Iterable[Workload], slots: int) -> None:
@@ -70,7 +70,7 @@ class Ring:
         sizes = list(workloads)
         self._segments: list[dict[str, Segment]] = [
             {
-                tensor.name: Segment(tensor.name, max(_bytes(tensor, w.axes) for w in sizes))
+                tensor.name: Segment(tensor.name, max(tensor.bytes(w.axes) for w in sizes))
                 for tensor in (*signature.inputs, *signature.outputs)
             }
             for _ in range(slots)
@@ -99,6 +99,12 @@ class Ring:
                 for s in range(self.slots)
             ],
         }
+
+    def release(self) -> None:
+        """Nothing: the memory serves all workloads."""
+
+    def freed(self) -> None:
+        """Nothing was given up."""
 
     def write(self, slot: int, inputs: Mapping[str, Array], *, index: bool | None = None) -> None:
         """Copy private inputs into a slot: all of them, or only those that are (not) index
@@ -161,10 +167,6 @@ class Ring:
 def private_inputs(signature: Signature, workload: Workload) -> Arrays:
     """Zeroed arrays of the judge's own for one call's inputs."""
     return {t.name: np.zeros(t.sizes(workload.axes), t.dtype) for t in signature.inputs}
-
-
-def _bytes(tensor: Tensor, axes: Mapping[str, int]) -> int:
-    return int(np.prod(tensor.sizes(axes), dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
 
 
 def _first_difference(

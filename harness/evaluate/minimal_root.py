@@ -4,7 +4,8 @@ Covered: read-only system folders (links stay links), the readable paths asked f
 urandom, an own /proc with /proc/sys read-only, a bounded /tmp, the job folder at /job. Hidden paths
 that lie below a readable one are covered by an empty folder. Nothing else exists: no home, no
 project, no /sys, no sockets.
-Not covered: GPU device nodes; kernels before Linux 5.12, which cannot make a tree of mounts
+GPU nodes on request; the driver finds its device through them and /proc.
+Not covered: kernels before Linux 5.12, which cannot make a tree of mounts
 read-only in one call.
 
 Runs inside fresh mount and PID namespaces, before privileges are dropped.
@@ -12,7 +13,9 @@ Runs inside fresh mount and PID namespaces, before privileges are dropped.
 
 from __future__ import annotations
 
+import glob
 import os
+import stat
 from collections.abc import Sequence
 
 from harness.evaluate import linux
@@ -34,10 +37,11 @@ def enter(
     readable: Sequence[str],
     hidden: Sequence[str],
     temporary_bytes: int,
+    devices: Sequence[str] = DEVICES,
 ) -> None:
     """Build the root and make it this process' root and current folder /job. Raises OSError.
 
-    readable, hidden: absolute real paths.
+    readable, hidden: absolute real paths. devices: nodes of /dev.
     """
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
     wanted = [p for p in (*SYSTEM_FOLDERS, *SYSTEM_FILES) if os.path.lexists(p)]
@@ -46,7 +50,7 @@ def enter(
     for path in sorted(readable):
         if os.path.exists(path) and not any(_within(path, f) for f in folders):
             folders.append(path)
-    sources = {p: os.open(p, os.O_PATH | os.O_CLOEXEC) for p in (*folders, *DEVICES)}
+    sources = {p: os.open(p, os.O_PATH | os.O_CLOEXEC) for p in (*folders, *devices)}
     job = os.open(job_folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     covered = [h for h in hidden if os.path.isdir(h) and any(_within(h, f) for f in folders)]
     shown_again = {
@@ -58,7 +62,7 @@ def enter(
     tmpfs = linux.MS_NOSUID | linux.MS_NODEV
     linux.mount("tmpfs", _BUILD_AT, "tmpfs", tmpfs, "size=1m,mode=755")
     for path, descriptor in sources.items():
-        _bind(descriptor, _BUILD_AT + path, device=path in DEVICES)
+        _bind(descriptor, _BUILD_AT + path, device=path in devices)
     for path in covered:
         linux.mount("tmpfs", _BUILD_AT + path, "tmpfs", tmpfs, "size=1m,mode=755")
         for inner, descriptor in shown_again.items():
@@ -86,6 +90,12 @@ def enter(
     linux.pivot_root_here()
     linux.set_mount_attributes("/", linux.MOUNT_ATTR_RDONLY, recursive=False)
     os.chdir(JOB)
+
+
+def gpu_devices() -> tuple[str, ...]:
+    """The nodes that NVIDIA's driver needs, where there are any."""
+    found = sorted(glob.glob("/dev/nvidia*"))
+    return tuple(path for path in found if stat.S_ISCHR(os.stat(path).st_mode))
 
 
 def _within(path: str, folder: str) -> bool:

@@ -1,8 +1,9 @@
 """The warm parent: a small exec'ed process that forks one supervisor per worker or command.
 
 Started by `launcher.py` as `python -I -B -X utf8 -c BOOTSTRAP`, with a scrubbed environment. It
-holds no key, seed or lock. With preload "torch" it imports torch, never runs an op (after one, a
-forked child hung in its first parallel op), and has one thread, asserted before every fork. A
+holds no key, seed or lock. It imports what it is told to preload, never runs an op
+(after one, a forked child hung in its first parallel op; a CUDA context does not survive a fork),
+and has one thread, asserted before every fork. A
 request comes over a Unix socket as one JSON message with descriptors; the answer is {"ok": true} or
 {"ok": false, "message"}. Everything later goes between the launcher and the supervisor.
 
@@ -20,20 +21,27 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 # Imported here so that a forked worker, which cannot read this folder any more, has them.
-from harness.evaluate import cpp_program, linux, python_program  # noqa: F401
+from harness.evaluate import cpp_program, gpu_worker, linux, python_program, triton_ahead  # noqa: F401
 from harness.evaluate.channel import WorkerEnd
 from harness.evaluate.sandbox import Limits, Sandbox
 from harness.evaluate.supervisor import Program, supervise
-from harness.evaluate.worker import Worker
+from harness.evaluate.worker import HostMachine, Machine, Worker
 from harness.types import JsonObject
 
 MAXIMUM_REQUEST_BYTES = 128 << 10
 MAXIMUM_DESCRIPTORS = 240  # the kernel carries 253 in one message
 
 _FIRST_DESCRIPTOR = 3  # inside: 0 is null, 1 and 2 are the output
+_PRELOADED = {
+    "none": (),
+    "torch": ("torch",),
+    "triton": ("torch", "triton"),
+    "triton-build": ("torch", "triton"),
+}
 _STANDARD = ("encodings.idna", "linecache", "traceback", "inspect", "tempfile", "random")
 
 
@@ -46,9 +54,11 @@ def main() -> NoReturn:
         sys.exit(1)  # the owner ended before the line above
     linux.set_dumpable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner decides what a Ctrl-C means
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no reaping
-    for name in (*_STANDARD, *(() if preload == "none" else (preload,))):
+    for name in (*_STANDARD, *_PRELOADED[preload]):
         importlib.import_module(name)
+    if "triton" in preload:
+        triton_ahead.warm_up(compiles=preload == "triton-build")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no reaping
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page it looks at
     control.send(json.dumps({"ok": True, "threads": linux.thread_count()}).encode())
@@ -89,19 +99,14 @@ def _become_supervisor(request: JsonObject, descriptors: list[int]) -> NoReturn:
     )
     argv: list[str] | None = request["argv"]
     environment: dict[str, str] = request["environment"]
-    program = (
-        _worker_program(environment, len(descriptors) - 1)
-        if argv is None
-        else _command_program(argv, environment)
-    )
-    supervise(
-        sandbox,
-        program,
-        descriptors[1:],
-        socket.socket(fileno=descriptors[0]),
-        mapped_bytes=_mapped_bytes() if argv is None else 0,
-        merge_output=argv is None,
-    )
+    control = socket.socket(fileno=descriptors[0])
+    if argv is None:
+        worker = _WorkerStart(environment, len(descriptors) - 1, request["gpu"])
+        mapped = _mapped_bytes()
+        supervise(
+            sandbox, worker.run, descriptors[1:], control, mapped, True, prepare=worker.prepare
+        )
+    supervise(sandbox, _command_program(argv, environment), descriptors[1:], control, 0, False)
 
 
 def _mapped_bytes() -> int:
@@ -109,20 +114,31 @@ def _mapped_bytes() -> int:
         return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _worker_program(environment: dict[str, str], count: int) -> Program:
-    """A worker: of `count` descriptors the first two are its channel, the others its memory."""
+class _WorkerStart:
+    """A worker's first steps: of `count` descriptors the first two are its channel, the others its
+    memory. gpu: "" for a CPU worker, "driver", or "torch" for one that runs torch on the GPU."""
 
-    def program(ready: object) -> None:
+    def __init__(self, environment: dict[str, str], count: int, gpu: str) -> None:
+        self._environment = environment
+        self._memory = range(_FIRST_DESCRIPTOR + 2, _FIRST_DESCRIPTOR + count)
+        self._gpu = gpu
+        self._machine: Machine | None = None
+
+    def prepare(self) -> None:
+        """Inside the sandbox, before the filter. Raises OSError."""
         os.environ.clear()
-        os.environ.update(environment)
+        os.environ.update(self._environment)
         sys.argv[:] = [""]
         sys.orig_argv[:] = [""]
-        assert callable(ready)
-        ready()
-        memory = range(_FIRST_DESCRIPTOR + 2, _FIRST_DESCRIPTOR + count)
-        Worker(WorkerEnd(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + 1), memory).serve()
+        if self._gpu:
+            self._machine = gpu_worker.GpuMachine(self._memory, with_torch=self._gpu == "torch")
+        else:
+            self._machine = HostMachine(self._memory)
 
-    return program
+    def run(self, ready: Callable[[], None]) -> None:
+        ready()
+        assert self._machine is not None
+        Worker(WorkerEnd(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + 1), self._machine).serve()
 
 
 def _command_program(argv: list[str], environment: dict[str, str]) -> Program:

@@ -1,11 +1,11 @@
-"""A Python candidate in its worker: a file that defines `run(inputs, outputs)` on torch tensors.
+"""A Python or Triton candidate in its worker: a file with `run(inputs, outputs)` on torch tensors.
 
     def run(inputs, outputs): ...    # writes outputs.<name>, or returns a tensor, tuple or dict
     def plan(inputs): ...            # optional; inputs that are not index metadata are None
 
-inputs and outputs hold a CPU tensor per tensor of the signature, inputs also an int per axis. What
-is returned is copied into the outputs within the call: a tuple in the signature's order, a dict by
-name.
+inputs and outputs hold a tensor per tensor of the signature (on the GPU where the task is), inputs
+also an int per axis. What is returned is copied into the outputs within the call: a tuple in the
+signature's order, a dict by name.
 
 Covered: fresh containers and tensor objects for every call; exact type, shape and dtype of what is
 returned. Not covered: any isolation from the candidate, which shares this interpreter.
@@ -13,6 +13,7 @@ returned. Not covered: any isolation from the candidate, which shares this inter
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -55,18 +56,25 @@ class PythonProgram:
         run = getattr(module, "run", None)
         if not callable(run):
             raise CandidateError("load", "the program defines no function run(inputs, outputs)")
-        self._run: Callable[[SimpleNamespace, SimpleNamespace], object] = run
+        self.entry: Callable[[SimpleNamespace, SimpleNamespace], object] = run
         self._plan: Callable[[SimpleNamespace], object] | None = getattr(module, "plan", None)
         self.has_plan = callable(self._plan)
         self._axes: dict[str, int] = {}
         self._slots: list[dict[str, Tensor]] = []
         self._ready: dict[int, tuple[SimpleNamespace, SimpleNamespace, SimpleNamespace]] = {}
 
+    @property
+    def tensors(self) -> dict[str, list[tuple[str, str, tuple[str | int, ...]]]]:
+        """(name, dtype, shape) of every input and output, as triton_ahead.py wants them."""
+        groups = (("inputs", self._interface.inputs), ("outputs", self._interface.outputs))
+        return {group: [(t.name, t.dtype, t.shape) for t in tensors] for group, tensors in groups}
+
     def bind(self, axes: Mapping[str, int], slots: Sequence[Slot]) -> int:
         interface = self._interface
         self._axes = {name: axes[name] for name in interface.axes}
         tensors = (*interface.inputs, *interface.outputs)
         self._slots = [{t.name: self._tensor(t, slot[t.name]) for t in tensors} for slot in slots]
+        self._ready = {}
         for slot in range(len(self._slots)):
             self.renew(slot)
         return 0
@@ -85,7 +93,7 @@ class PythonProgram:
 
     def run(self, slot: int) -> int:
         inputs, outputs, _ = self._ready[slot]
-        result = self._run(inputs, outputs)
+        result = self.entry(inputs, outputs)
         if result is not None:
             self._copy(result, self._slots[slot])
         return 0
@@ -103,8 +111,12 @@ class PythonProgram:
         for size in place.shape:
             count *= size
         if count == 0:
-            empty: Tensor = torch.empty(place.shape, dtype=dtype)
+            empty: Tensor = torch.empty(
+                place.shape, dtype=dtype, device="cuda" if place.memory is None else "cpu"
+            )
             return empty
+        if place.memory is None:
+            return device_tensor(place.address, tensor.dtype, place.shape)
         flat: Tensor = torch.frombuffer(place.memory, dtype=dtype, count=count, offset=place.offset)
         return flat.view(place.shape)
 
@@ -135,6 +147,27 @@ class PythonProgram:
                 )
             if value.data_ptr() != output.data_ptr() or value.stride() != output.stride():
                 output.copy_(value)
+
+
+class _DeviceArray:
+    """Memory of the GPU as libraries exchange it (CUDA Array Interface, version 3)."""
+
+    def __init__(self, address: int, count: int) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (count,), "typestr": "|u1", "data": (address, False), "version": 3,
+        }  # fmt: skip
+
+
+def device_tensor(address: int, dtype: str, shape: Sequence[int]) -> Tensor:
+    """A contiguous torch tensor over memory of the current GPU that somebody else owns."""
+    import torch
+
+    kind = getattr(torch, dtype)
+    size = math.prod(shape) * kind.itemsize
+    if not size:
+        return torch.empty(*shape, dtype=kind, device="cuda")
+    flat: Tensor = torch.as_tensor(_DeviceArray(address, size), device="cuda")
+    return flat.view(kind).view(*shape)
 
 
 def _kind(value: object) -> str:

@@ -43,8 +43,9 @@ Way = Literal["namespaces", "landlock", "none"]
 class Limits:
     """pids: processes and threads at once, the first included (bounds OpenMP's threads too).
     memory_bytes: address space of each process (of a worker: beyond what its warm parent had
-    mapped). file_bytes: size of any one file, and of the private /tmp. cpu_seconds, open_files: per
-    process."""
+    mapped; with a GPU, whose driver reserves far more than it uses: writable private memory).
+    file_bytes: size of any one file, and of the private /tmp. cpu_seconds, open_files: per process.
+    """
 
     pids: int = 64
     memory_bytes: int = 8 << 30
@@ -70,7 +71,8 @@ class Isolation:
 class Sandbox:
     """One sandbox to enter. readable: real paths beside the system's folders. hidden: real paths
     that stay unreadable although they lie below a readable one. python: Python's own folders are
-    readable. attacks_kill: system calls that no kernel needs end the process (SIGSYS)."""
+    readable. attacks_kill: system calls that no kernel needs end the process (SIGSYS). gpu: the
+    NVIDIA device nodes are there."""
 
     way: Way
     job_folder: str
@@ -80,6 +82,7 @@ class Sandbox:
     hidden: tuple[str, ...] = ()
     python: bool = False
     attacks_kill: bool = False
+    gpu: bool = False
 
     def all_readable(self) -> tuple[str, ...]:
         """`readable`, with Python's folders where asked for."""

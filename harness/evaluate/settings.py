@@ -58,6 +58,28 @@ class EvaluatorSettings:
     floor_flag: float = 1.2
     """A time below this multiple of the floor is possible but unusual: flagged."""
 
+    gpu_sample_seconds: float = 0.2
+    gpu_min_samples: int = 10
+    gpu_max_samples: int = 100
+    """On a GPU a workload gets as many samples as the baseline runs through in this time, within
+    these limits: what a candidate does cannot change how often it is measured."""
+
+    gpu_memory_share: float = 0.08
+    """Share of the device's memory for one side's ring: with both sides' rings, the private copies
+    of their outputs and the judge's own work, the suite fits 80 GB."""
+
+    baseline_drift: float = 0.03
+    """On a GPU a block is repeated if its baseline is off its own history by more than this."""
+
+    gpu_clock_slack_us: float = 30.0
+    """The two-clock test on a GPU: how much longer a candidate's calls may last by the judge's
+    clock than by its events, compared with the baseline's, beyond three times those calls'
+    spread."""
+
+    batch_calls: int = 200
+    """Calls back to back on distinct inputs, timed as one, of a best that is confirmed: an error of
+    the two-clock test is divided by so many."""
+
     max_steal: float = 0.01
     steal_repeats: int = 3
     """A block during which the hypervisor took more than this share of CPU time is repeated, at
@@ -80,6 +102,9 @@ class EvaluatorSettings:
     build_timeout_seconds: float = 60.0
 
     worker_memory_bytes: int = 4 << 30
+    gpu_worker_memory_bytes: int = 32 << 30
+    """Host memory of a worker on a GPU; CUDA's context alone maps a few."""
+
     build_memory_bytes: int = 4 << 30
     worker_processes: int = 64
     """Processes and threads that a candidate may have; OpenMP needs one per core."""

@@ -17,64 +17,43 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 import numpy as np
 
-from harness.evaluate.channel import ChannelError, ChannelTimeout, ProtocolViolation
+from harness.evaluate.channel import (
+    CallReply,
+    ChannelError,
+    ChannelTimeout,
+    ProtocolViolation,
+)
 from harness.evaluate.launcher import Limits, WarmParent
-from harness.evaluate.memory import Ring
+from harness.evaluate.program import (
+    CODE_FILE,
+    KERNEL_CACHE,
+    MAX_KERNEL_BYTES,
+    ON_THE_CPU,
+    Call,
+    CandidateFailure,
+    Clocks,
+    Contents,
+    Program,
+    Ring,
+    Role,
+    gpu_environment,
+    pack,
+    unpack,
+)
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.threads import openmp_environment
-from harness.suite import Arrays, Signature
-from harness.types import JsonObject, JsonScalar, Language, Status, Workload
+from harness.evaluate.worker import NATIVE
+from harness.suite import Signature
+from harness.types import JsonObject, Status, Workload
 
 _ERROR_CLASSES = {"shape": Status.INCORRECT_SHAPE, "dtype": Status.INCORRECT_DTYPE}
-CODE_FILE: Mapping[str, str] = {"cpp": "candidate.so", "python": "candidate.py"}
-
-
-class CandidateFailure(Exception):
-    """The program under measurement broke. The judge turns it into a verdict."""
-
-    def __init__(
-        self,
-        status: Status,
-        check: str,
-        message: str,
-        evidence: Mapping[str, JsonScalar] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.check = check
-        self.message = message
-        self.evidence = dict(evidence or {})
-
-
-@dataclass(frozen=True)
-class Call:
-    """One finished call. wall_ns: the judge's clock, the score. worker_ns: the worker's own clock.
-
-    inputs, outputs: private copies. plan_ns: the judge's time of the plan call, if there is one.
-    """
-
-    inputs: Arrays
-    outputs: Arrays
-    wall_ns: int
-    worker_ns: int
-    plan_ns: int | None
-
-
-@dataclass(frozen=True)
-class Program:
-    """What a side runs. code: the shared library (cpp) or the source (python), as bytes."""
-
-    language: Language
-    code: bytes
-    trusted: bool = False
 
 
 class Side:
@@ -88,32 +67,42 @@ class Side:
         parent: WarmParent,
         program: Program,
         signature: Signature,
-        workloads: Sequence[Workload],
+        ring: Ring,
         settings: EvaluatorSettings,
         threads: int,
+        role: Role = ON_THE_CPU,
     ) -> None:
         self._settings = settings
         self.program = program
         self._signature = signature
-        self._ring = Ring(signature, workloads, settings.ring_slots)
+        self._ring = ring
+        self._role = role
         self._folder = Path(tempfile.mkdtemp(prefix="harness-job-"))
         self._number = 0
         self.has_plan = False
         self._cpu_ns: int | None = None  # when it was last seen stopped
         (self._folder / CODE_FILE[program.language]).write_bytes(program.code)
+        unpack(program.kernels, self._folder / KERNEL_CACHE)
+        environment = worker_environment(threads)
+        if program.language not in NATIVE:
+            environment |= gpu_environment()
         self._worker = parent.start_worker(
             job_folder=self._folder,
             descriptors=self._ring.descriptors,
             limits=Limits(
                 pids=settings.worker_processes,
-                memory_bytes=settings.worker_memory_bytes,
-                file_bytes=1 << 20,
+                memory_bytes=(
+                    settings.gpu_worker_memory_bytes if role.gpu else settings.worker_memory_bytes
+                ),
+                file_bytes=MAX_KERNEL_BYTES if role.compiles else 1 << 20,
                 cpu_seconds=600,
-                open_files=64 + len(self._ring.descriptors),
+                open_files=(1024 if role.gpu else 64) + len(self._ring.descriptors),
             ),
-            environment=worker_environment(threads),
+            environment=environment,
             trusted=program.trusted,
-            attacks_kill=True,
+            attacks_kill=not role.compiles,
+            job_writable=role.compiles,
+            gpu=role.gpu,
         )
 
     def __enter__(self) -> Side:
@@ -136,6 +125,15 @@ class Side:
     def pid(self) -> int:
         return self._worker.pid
 
+    @property
+    def slots(self) -> int:
+        """How many calls a block may hold."""
+        return self._ring.slots
+
+    def kernels(self) -> bytes:
+        """A tar file of what the worker has compiled so far."""
+        return pack(self._folder / KERNEL_CACHE)
+
     def load(self) -> None:
         """Load the program into the worker. A constructor that hangs or dies fails here."""
         answer = self._ask(
@@ -143,7 +141,7 @@ class Side:
                 "op": "load",
                 "language": self.program.language,
                 "file": CODE_FILE[self.program.language],
-                "signature": _signature_json(self._signature),
+                "signature": signature_json(self._signature),
             },
             self._settings.load_timeout_seconds,
         )
@@ -156,12 +154,20 @@ class Side:
     def bind(self, workload: Workload) -> None:
         """Shape the ring for a workload, here and in the worker."""
         answer = self._ask(self._ring.bind(workload), self._settings.call_timeout_seconds)
+        self._ring.freed()
         if answer.get("ok") is not True:
             raise CandidateFailure(
                 Status.RUNTIME_ERROR, "bind", _text(answer, "message", "workspace_bytes failed")
             )
 
-    def run_block(self, contents: Sequence[Arrays], rng: np.random.Generator) -> list[Call]:
+    def release(self) -> None:
+        """Let go of the memory of the bound workload, where it was made for it."""
+        message = self._ring.release()
+        if message is not None:
+            self._ask(message, self._settings.call_timeout_seconds)
+            self._ring.freed()
+
+    def run_block(self, contents: Sequence[Contents], rng: np.random.Generator) -> list[Call]:
         """One call for each of `contents` (at most as many as the ring has slots), slots in random
         order. Raises CandidateFailure for everything that a worker can do wrong."""
         slots = [int(s) for s in rng.permutation(self._ring.slots)[: len(contents)]]
@@ -176,7 +182,7 @@ class Side:
                     f"output {late} changed after the call had returned",
                     {"output": late},
                 )
-            changed = self._ring.changed_input(slot, call.inputs)
+            changed = self._ring.changed_input(slot, call.contents)
             if changed is not None:
                 raise CandidateFailure(
                     Status.REJECTED,
@@ -194,17 +200,18 @@ class Side:
             )
         return calls
 
-    def _call(self, slot: int, inputs: Arrays) -> Call:
+    def _call(self, slot: int, contents: Contents) -> Call:
         ring, plan_ns = self._ring, None
         ring.poison_outputs(slot)
         if self.has_plan:
             ring.poison_inputs(slot)
-            ring.write(slot, inputs, index=True)
-            plan_ns = self._request("plan", slot)[0]
-            ring.write(slot, inputs, index=False)
+            ring.write(slot, contents, index=True)
+            plan_ns = self._request("plan", slot).wall_ns
+            ring.write(slot, contents, index=False)
         else:
-            ring.write(slot, inputs)
-        wall_ns, worker_ns = self._request("run", slot)
+            ring.write(slot, contents)
+        reply = self._request("run", slot)
+        latency_ns = reply.worker.call_ns if self._role.gpu else reply.wall_ns
         unwritten = ring.unwritten_output(slot)
         if unwritten is not None:
             raise CandidateFailure(
@@ -213,10 +220,12 @@ class Side:
                 f"output {unwritten} was not written in full (it holds NaN before the call)",
                 {"output": unwritten},
             )
-        return Call(inputs, ring.outputs(slot), wall_ns, worker_ns, plan_ns)
+        outputs = ring.outputs(slot)
+        clocks = Clocks(latency_ns, reply.wall_ns, reply.worker, plan_ns)
+        return Call(contents, outputs, clocks)
 
-    def _request(self, kind: Literal["run", "plan"], slot: int) -> tuple[int, int]:
-        """One timed request: (judge's ns, worker's ns). The worker is woken within the timed window
+    def _request(self, kind: Literal["run", "plan"], slot: int) -> CallReply:
+        """One timed request. The worker is woken within the timed window
         (otherwise a thread of it could start on the fresh inputs before the clock does), and
         stopped when this returns."""
         self._number += 1
@@ -232,7 +241,7 @@ class Side:
         self._expect_stop()
         if reply.return_code != 0:
             raise self._error_reply(kind, reply.return_code)
-        return reply.wall_ns, reply.worker_ns
+        return reply
 
     def _ask(self, message: JsonObject, timeout: float) -> JsonObject:
         """A JSON request and its answer, the worker stopped again afterwards."""
@@ -338,7 +347,7 @@ def worker_environment(threads: int) -> dict[str, str]:
     return {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **openmp_environment(threads)}
 
 
-def _signature_json(signature: Signature) -> JsonObject:
+def signature_json(signature: Signature) -> JsonObject:
     tensors = {
         kind: [
             {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "index": t.index}

@@ -30,6 +30,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -75,10 +76,12 @@ def supervise(
     control: socket.socket,
     mapped_bytes: int,
     merge_output: bool,
+    prepare: Callable[[], None] = lambda: None,
 ) -> NoReturn:
     """The life of a supervisor; the calling process (a fresh fork) becomes it and ends with it.
 
-    descriptors: become 3, 4, ... inside. merge_output: one stream for stdout and stderr.
+    descriptors: become 3, 4, ... inside. merge_output: one stream for stdout and stderr. prepare:
+    trusted steps inside the sandbox, before the filter (a GPU's driver opens sockets).
     """
     os.setpgid(0, 0)  # out of the harness's group: a Ctrl-C there must not come here first
     linux.die_with_parent(signal.SIGTERM)
@@ -97,7 +100,8 @@ def supervise(
     leader = os.fork()
     if leader == 0:
         outputs = [streams[0][1], streams[-1][1]]
-        _lead(confinement, program, [null, *outputs, *descriptors], status_write, mapped_bytes)
+        start = _Start(confinement, program, prepare, mapped_bytes)
+        _lead(start, [null, *outputs, *descriptors], status_write)
     signal.signal(signal.SIGTERM, lambda *_: _end(leader))
     for descriptor in (status_write, null, *descriptors, *(write for _, write in streams)):
         os.close(descriptor)
@@ -209,14 +213,19 @@ class _Watch:
         _send(self._control, {"event": "exit", "status": status, **self._texts()})
 
 
-def _lead(
-    confinement: Confinement,
-    program: Program,
-    descriptors: Sequence[int],
-    status: int,
-    mapped_bytes: int,
-) -> NoReturn:
+@dataclass(frozen=True)
+class _Start:
+    """What is to run, and in what."""
+
+    confinement: Confinement
+    program: Program
+    prepare: Callable[[], None]
+    mapped_bytes: int
+
+
+def _lead(start: _Start, descriptors: Sequence[int], status: int) -> NoReturn:
     """The first process below the supervisor: leads the group, enters the sandbox."""
+    confinement = start.confinement
     try:
         os.setpgid(0, 0)
         linux.die_with_parent()
@@ -224,10 +233,10 @@ def _lead(
         confinement.enter_root()
         linux.die_with_parent()  # taking another user cleared it
         if not confinement.has_init:
-            _run(confinement, program, descriptors, status, mapped_bytes)
+            _run(start, descriptors, status)
         worker = os.fork()
         if worker == 0:
-            _run(confinement, program, descriptors, status, mapped_bytes)
+            _run(start, descriptors, status)
     except (OSError, ValueError, KeyError) as error:
         _fail(status, error)
     os.dup2(status, 0)
@@ -239,13 +248,7 @@ def _lead(
             os._exit(0)  # the kernel kills whatever is left in the namespace
 
 
-def _run(
-    confinement: Confinement,
-    program: Program,
-    descriptors: Sequence[int],
-    status: int,
-    mapped_bytes: int,
-) -> NoReturn:
+def _run(start: _Start, descriptors: Sequence[int], status: int) -> NoReturn:
     """The process that runs the program, from its descriptors to its end."""
     try:
         raised = [
@@ -258,7 +261,8 @@ def _run(
         status = last
         for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)  # Python ignores or catches these
-        confinement.seal(mapped_bytes)
+        start.prepare()
+        start.confinement.seal(start.mapped_bytes)
     except (OSError, ValueError, KeyError) as error:
         _fail(status, error)
 
@@ -267,7 +271,7 @@ def _run(
         os.close(status)  # untrusted code never holds it
 
     try:
-        program(ready)
+        start.program(ready)
     except OSError as error:  # a command that cannot be started
         _fail(status, error)
     os._exit(0)

@@ -1,7 +1,7 @@
 """What is held against a call, a block or a candidate; each check raises CandidateFailure.
 
 Covered: outputs against the reference (drawn calls, in full) and against the baseline (every timed
-call), near-duplicate inputs, the two clocks, the roofline floor, loaded libraries.
+call), the two clocks, the roofline floor, loaded libraries.
 Not covered: what `side.py` sees by itself: late writes, changed inputs, writes out of bounds.
 """
 
@@ -9,45 +9,23 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.evaluate.check import compare, near
 from harness.evaluate.libraries import foreign_libraries
+from harness.evaluate.program import Call, CandidateFailure, Clocks
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import Call, CandidateFailure, Side
-from harness.suite import Arrays, Signature, Task
+from harness.evaluate.side import Side
+from harness.suite import Task
 from harness.types import Status, Workload
 
-
-def near_duplicate(signature: Signature, inputs: Arrays, rng: np.random.Generator) -> Arrays:
-    """A copy with one element of every floating-point tensor changed: what a cache keyed on a
-    sample or a checksum of the contents takes for the same."""
-    copy = {name: array.copy() for name, array in inputs.items()}
-    for tensor in signature.inputs:
-        array = copy[tensor.name].reshape(-1)
-        if not tensor.index and np.issubdtype(array.dtype, np.floating) and array.size:
-            position = int(rng.integers(array.size))
-            value = array[position]
-            array[position] = 1 - value if np.isfinite(value) else 1
-    return copy
-
-
-def check_call(task: Task, workload: Workload, call: Call) -> None:
-    """Compare one call's outputs with the reference, in full."""
-    expected = task.reference(workload, call.inputs)
-    for tensor in task.signature.outputs:
-        name = tensor.name
-        mismatch = compare(name, call.outputs[name], expected[name], task.tolerances[name])
-        if mismatch is not None:
-            raise CandidateFailure(
-                Status.INCORRECT_NUMERICAL, "tolerance", mismatch.message, mismatch.evidence
-            )
+if TYPE_CHECKING:
+    from harness.evaluate.bench import Bench
 
 
 def check_block(
-    task: Task,
+    bench: Bench,
     workload: Workload,
     calls: Sequence[Call],
     baseline: Sequence[Call],
@@ -56,39 +34,39 @@ def check_block(
     """Hold every call of a block against the baseline's on the same inputs; then draw one and
     verify it in full."""
     for call, other in zip(calls, baseline, strict=True):
-        for tensor in task.signature.outputs:
-            name = tensor.name
-            if not near(call.outputs[name], other.outputs[name], task.tolerances[name]):
-                raise CandidateFailure(
-                    Status.INCORRECT_NUMERICAL,
-                    "differs_from_baseline",
-                    f"output {name} of a timed call is not what the baseline computes",
-                    {"output": name},
-                )
-    check_call(task, workload, calls[int(rng.integers(len(calls)))])
+        name = bench.differs(call, other)
+        if name is not None:
+            raise CandidateFailure(
+                Status.INCORRECT_NUMERICAL,
+                "differs_from_baseline",
+                f"output {name} of a timed call is not what the baseline computes",
+                {"output": name},
+            )
+    check_call(bench, workload, calls[int(rng.integers(len(calls)))])
 
 
-@dataclass(frozen=True)
-class Clocks:
-    """One call by both clocks, in nanoseconds: the judge's and the worker's."""
+def check_call(bench: Bench, workload: Workload, call: Call) -> None:
+    """Compare one call's outputs with the reference, in full."""
+    mismatch = bench.mismatch(workload, call)
+    if mismatch is not None:
+        raise CandidateFailure(
+            Status.INCORRECT_NUMERICAL, "tolerance", mismatch.message, mismatch.evidence
+        )
 
-    wall_ns: int
-    worker_ns: int
 
-
-def check_clocks(
+def check_wake_clocks(
     candidate: Sequence[Clocks], baseline: Sequence[Clocks], settings: EvaluatorSettings
 ) -> None:
-    """The two clocks: what the judge's clock shows for a call, and what the worker's does.
+    """The two clocks on a CPU: what the judge's clock shows for a call, and what the worker's does.
 
     Rejects a worker that tells more than passed in some call, or little in every one of calls that
     are all longer than what the baseline shows as the resolution of this test. A delayed wake-up on
     a busy machine looks like the latter, but not in every call of an evaluation.
     """
-    too_much = max(call.worker_ns - call.wall_ns for call in candidate) / 1e3
-    resolution = statistics.median(call.wall_ns - call.worker_ns for call in baseline) / 1e3
+    too_much = max(call.worker.call_ns - call.wall_ns for call in candidate) / 1e3
+    resolution = statistics.median(c.wall_ns - c.worker.call_ns for c in baseline) / 1e3
     measurable = settings.clock_slack_us + 3 * max(0.0, resolution)
-    share = max(call.worker_ns / call.wall_ns for call in candidate)
+    share = max(call.worker.call_ns / call.wall_ns for call in candidate)
     short = min(call.wall_ns for call in candidate) / 1e3 <= measurable
     if too_much <= 1.0 and (short or share >= settings.clock_share):
         return
@@ -101,6 +79,40 @@ def check_clocks(
         "two_clocks",
         f"the worker's clock {what}, by the judge's clock",
         {"more_us": too_much, "share": share, "resolution_us": resolution},
+    )
+
+
+def clock_resolution_us(baseline: Sequence[Clocks], settings: EvaluatorSettings) -> float:
+    """What the two-clock test on a GPU can see: a lie below it passes."""
+    beyond = [(call.wall_ns - call.worker.call_ns) / 1e3 for call in baseline]
+    middle = statistics.median(beyond)
+    spread = statistics.median(abs(b - middle) for b in beyond)
+    return settings.gpu_clock_slack_us + 3 * 1.4826 * spread  # the factor of a normal deviation
+
+
+def check_event_clocks(
+    candidate: Sequence[Clocks], baseline: Sequence[Clocks], settings: EvaluatorSettings
+) -> None:
+    """The two clocks on a GPU: beyond its device time a call lasts as long as the baseline's does
+    (the flush, the delay, the way there and back); what lasts longer was left out of the events:
+    work on other streams, work after the call, or a worker's lie.
+
+    Calls of one workload. Rejects by the median, so that a delayed wake-up of some does not.
+    """
+    mine = statistics.median(c.wall_ns - c.worker.call_ns for c in candidate) / 1e3
+    usual = statistics.median(c.wall_ns - c.worker.call_ns for c in baseline) / 1e3
+    resolution = clock_resolution_us(baseline, settings)
+    tail = statistics.median(c.worker.tail_ns for c in candidate) / 1e3
+    if mine - usual <= resolution and tail <= resolution:
+        return
+    where = "side_stream" if tail > resolution else "two_clocks"
+    raise CandidateFailure(
+        Status.REJECTED,
+        where,
+        f"calls last {mine - usual:.0f} us longer than their device time explains (resolution "
+        f"{resolution:.0f} us); {tail:.0f} us of it the device worked on after the last event of "
+        "the call",
+        {"beyond_us": mine - usual, "tail_us": tail, "resolution_us": resolution},
     )
 
 

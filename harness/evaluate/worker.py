@@ -2,11 +2,16 @@
 
 Runs in a process forked from the warm parent after the sandbox has been entered. JSON requests:
 
-    {"op": "load", "language": "cpp" | "python", "file": NAME, "signature": {"axes": [NAME...],
-     "inputs": [{"name", "dtype", "shape", "index"}...], "outputs": [...]}}
+    {"op": "load", "language": "cpp" | "cuda" | "python" | "triton", "file": NAME, "signature":
+     {"axes": [NAME...], "inputs": [{"name", "dtype", "shape", "index"}...], "outputs": [...]}}
         -> {"ok": true, "workspace": bool, "plan": bool}
-    {"op": "bind", "workload": {"axes": {NAME: SIZE}}, "slots": [{TENSOR: [DESCRIPTOR, OFFSET]}...]}
-        -> {"ok": true, "workspace_bytes": N}
+    {"op": "bind", "workload": {"axes": {NAME: SIZE}}, "memory": [...], "slots": [{TENSOR: [INDEX,
+     OFFSET]}...]} -> {"ok": true, "workspace_bytes": N}; INDEX: into the descriptors that the
+     worker was started with, or into "memory" (gpu_worker.py)
+    {"op": "batch", "slots": [SLOT...]} -> {"ok": true, "call_ns", "host_ns", "tail_ns"} of calls
+     back to back, timed as one
+    {"op": "compile", "workloads": [AXES...], "capability", "processes", "seconds"} -> of a Triton
+     program, where there is no GPU (triton_ahead.py)
     {"op": "error"} -> {"error_class": ..., "message": ...} of the last call that returned non-zero
 Each may answer {"ok": false, "error_class", "message"}. Then frames: RUN and PLAN on a slot, and
 PING.
@@ -26,19 +31,24 @@ Not covered
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import math
 import mmap
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.evaluate.channel import Kind, WorkerEnd
+from harness.evaluate.channel import Kind, WorkerEnd, WorkerTimes
 from harness.types import JsonObject
 
 MESSAGE_CHARACTERS = 2000
-ITEM_BYTES: Mapping[str, int] = {"float32": 4, "float64": 8, "int32": 4, "int64": 8}
+ITEM_BYTES: Mapping[str, int] = {
+    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int32": 4, "int64": 8
+}  # fmt: skip
+NATIVE = ("cpp", "cuda")  # a shared library behind the C ABI; the others are Python files
 _RAISED = 1  # return code of a call that raised
 
 
@@ -66,11 +76,13 @@ class Interface:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies: `memory` from byte `offset` on, with this shape."""
+    """Where a tensor lies: `memory` from byte `offset` on, with this shape; on a GPU at `address`
+    (0 on a CPU)."""
 
-    memory: mmap.mmap
+    memory: mmap.mmap | None
     offset: int
     shape: tuple[int, ...]
+    address: int = 0
 
 
 Slot = Mapping[str, Place]
@@ -103,38 +115,110 @@ class Program(Protocol):
         ...
 
 
-class Worker:
-    """One candidate's service loop. descriptors: the judge's memory, in the order it names it."""
+class Machine(Protocol):
+    """Where a program runs: its memory and its clocks."""
 
-    def __init__(self, end: WorkerEnd, descriptors: Sequence[int]) -> None:
-        self._end = end
+    def open(self, sources: Sequence[JsonObject]) -> None:
+        """Take the memory of the next workload, and let go of the last one's."""
+        ...
+
+    def place(self, index: int, offset: int, size: int, shape: tuple[int, ...]) -> Place:
+        """A tensor of `size` bytes. Raises CandidateError if it does not fit its memory."""
+        ...
+
+    def run(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
+        """One timed call: return code and times."""
+        ...
+
+    def plan(self, program: Program, slot: int) -> tuple[int, WorkerTimes]: ...
+
+    def batch(self, program: Program, slots: Sequence[int]) -> tuple[int, WorkerTimes]:
+        """Calls back to back, timed as one; ends at the first that returns non-zero."""
+        ...
+
+    def native(self, path: str, interface: Interface) -> Program:
+        """A shared library behind the C ABI, loaded."""
+        ...
+
+
+class HostMachine:
+    """The CPU. descriptors: the judge's memory, in the order in which it names it."""
+
+    def __init__(self, descriptors: Sequence[int]) -> None:
         self._descriptors = descriptors
         self._memory: dict[int, mmap.mmap] = {}
+
+    def open(self, sources: Sequence[JsonObject]) -> None:
+        """Nothing to take: all memory came as descriptors."""
+
+    def place(self, index: int, offset: int, size: int, shape: tuple[int, ...]) -> Place:
+        memory = self.memory(index)
+        if offset < 0 or offset + size > len(memory):
+            raise CandidateError("memory", "a tensor does not fit its memory")
+        return Place(memory, offset, shape)
+
+    def memory(self, index: int) -> mmap.mmap:
+        """The mapping of a descriptor, made once."""
+        if index not in self._memory:
+            descriptor = self._descriptors[index]
+            self._memory[index] = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+            os.close(descriptor)  # the map keeps a duplicate; both would exceed the limit
+        return self._memory[index]
+
+    def run(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
+        return _clocked(program.run, slot)
+
+    def plan(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
+        return _clocked(program.plan, slot)
+
+    def batch(self, program: Program, slots: Sequence[int]) -> tuple[int, WorkerTimes]:
+        start, code = time.perf_counter_ns(), 0
+        for slot in slots:
+            code = code or program.run(slot)
+        return code, WorkerTimes(time.perf_counter_ns() - start)
+
+    def native(self, path: str, interface: Interface) -> Program:
+        from harness.evaluate.cpp_program import CppProgram
+
+        return CppProgram(path, interface)
+
+
+def _clocked(function: Callable[[int], int], slot: int) -> tuple[int, WorkerTimes]:
+    start = time.perf_counter_ns()
+    code = function(slot)
+    return code, WorkerTimes(time.perf_counter_ns() - start)
+
+
+class Worker:
+    """One candidate's service loop."""
+
+    def __init__(self, end: WorkerEnd, machine: Machine) -> None:
+        self._end = end
+        self._machine = machine
         self._interface: Interface | None = None
         self._program: Program | None = None
         self._error: JsonObject = {"error_class": "", "message": ""}
 
     def serve(self) -> None:
         """Answer requests until the judge closes the channel, which ends the process."""
-        end, clock = self._end, time.perf_counter_ns
+        end, machine, nothing = self._end, self._machine, WorkerTimes(0)
         while True:
             kind, slot, number, nonce = end.next()
             if kind == Kind.PING:
-                end.reply(kind, 0, number, nonce, 0)
+                end.reply(kind, 0, number, nonce, nothing)
             elif kind == Kind.JSON:
                 end.reply_json(self._answer(end.text(number)), nonce)
             else:
                 program = self._program
                 if program is None:
-                    end.reply(kind, _RAISED, number, nonce, 0)
+                    end.reply(kind, _RAISED, number, nonce, nothing)
                     continue
-                function = program.run if kind == Kind.RUN else program.plan
-                start = clock()
+                call = machine.run if kind == Kind.RUN else machine.plan
                 try:
-                    code = function(slot)
+                    code, times = call(program, slot)
                 except Exception as error:  # noqa: BLE001 - the worker's outermost frame
-                    self._error, code = _described(error), _RAISED
-                end.reply(kind, code, number, nonce, clock() - start)
+                    self._error, code, times = _described(error), _RAISED, nothing
+                end.reply(kind, code, number, nonce, times)
                 program.renew(slot)
 
     def _answer(self, request: JsonObject) -> JsonObject:
@@ -143,6 +227,10 @@ class Worker:
                 return self._load(request)
             if request["op"] == "bind":
                 return self._bind(request)
+            if request["op"] == "compile":
+                return self._compile(request)
+            if request["op"] == "batch":
+                return self._batch(request["slots"])
             if request["op"] == "error":
                 return self._error
             raise CandidateError("protocol", f"unknown op {request['op']!r}")
@@ -161,11 +249,9 @@ class Worker:
         self._interface = Interface(tuple(signature["axes"]), inputs, outputs)
         # Relative: the folders above the job folder may be closed to this user.
         path = os.path.join(".", os.path.basename(request["file"]))
-        if request["language"] == "cpp":
-            from harness.evaluate.cpp_program import CppProgram
-
+        if request["language"] in NATIVE:
             gc.disable()  # the loop makes no cycles, and a collection would be timed
-            self._program = CppProgram(path, self._interface)
+            self._program = self._machine.native(path, self._interface)
         else:
             from harness.evaluate.python_program import PythonProgram
 
@@ -181,6 +267,7 @@ class Worker:
             raise CandidateError("protocol", "bind before load")
         axes = request["workload"]["axes"]
         tensors = {t.name: t for t in (*self._interface.inputs, *self._interface.outputs)}
+        self._machine.open(request.get("memory", ()))
         slots = [
             {name: self._place(tensors[name], axes, *where) for name, where in slot.items()}
             for slot in request["slots"]
@@ -190,17 +277,32 @@ class Worker:
     def _place(
         self, tensor: TensorSpecification, axes: Mapping[str, int], index: int, offset: int
     ) -> Place:
-        if index not in self._memory:
-            descriptor = self._descriptors[index]
-            self._memory[index] = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
-            os.close(descriptor)  # the map keeps a duplicate; both would exceed the limit
-        memory, shape = self._memory[index], tensor.sizes(axes)
-        count = ITEM_BYTES[tensor.dtype]
-        for size in shape:
-            count *= size
-        if offset < 0 or offset + count > len(memory):
-            raise CandidateError("memory", f"tensor {tensor.name} does not fit its memory")
-        return Place(memory, offset, shape)
+        shape = tensor.sizes(axes)
+        size = ITEM_BYTES[tensor.dtype] * math.prod(shape)
+        return self._machine.place(index, offset, size, shape)
+
+    def _compile(self, request: JsonObject) -> JsonObject:
+        from harness.evaluate.python_program import PythonProgram
+        from harness.evaluate.triton_ahead import compile_all
+
+        if not isinstance(self._program, PythonProgram):
+            raise CandidateError("protocol", "compile before load")
+        return compile_all(
+            self._program.entry,
+            self._program.tensors,
+            request["workloads"],
+            request["capability"],
+            request["processes"],
+            request["seconds"],
+        )
+
+    def _batch(self, slots: Sequence[int]) -> JsonObject:
+        if self._program is None:
+            raise CandidateError("protocol", "batch before load")
+        code, times = self._machine.batch(self._program, slots)
+        for slot in slots:
+            self._program.renew(slot)
+        return {"ok": code == 0, "message": f"run returned {code}"} | dataclasses.asdict(times)
 
 
 def _described(error: Exception) -> JsonObject:

@@ -13,7 +13,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.suite import Array, Arrays, Axis, Baseline, Signature, Task, Tensor, Tolerance, Work
+from harness.suite import (
+    Array,
+    Arrays,
+    Axis,
+    Baseline,
+    NumpyTask,
+    Signature,
+    Tensor,
+    Tolerance,
+    Work,
+)
 from harness.types import Workload
 from suites.cpu.gqa_paged_decode_space import GqaPagedDecodeSpace
 from suites.cpu.uniform import fill_uniform
@@ -146,7 +156,7 @@ def _place(rng: np.random.Generator, inputs: Arrays, salient: Array) -> None:
             inputs["k_cache"][inputs["kv_indices"][tokens], 0, kv_head] = keys[alive, kv_head]
 
 
-class GqaPagedDecode(Task):
+class GqaPagedDecode(NumpyTask):
     """Grouped-query paged decode; naive calls take 0.7 to 2 ms on a current x86-64 core."""
 
     name = "gqa_paged_decode"

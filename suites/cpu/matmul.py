@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.suite import Arrays, Axis, Baseline, Signature, Task, Tensor, Tolerance, Work
+from harness.suite import Arrays, Axis, Baseline, NumpyTask, Signature, Tensor, Tolerance, Work
 from harness.types import Workload
 from suites.cpu.matmul_space import MatmulSpace
 
@@ -53,7 +53,7 @@ _SEARCH = (
 )
 
 
-class Matmul(Task):
+class Matmul(NumpyTask):
     """C = A B in float32; naive calls take 0.7 to 3 ms on two current x86-64 cores."""
 
     name = "matmul"

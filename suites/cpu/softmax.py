@@ -10,7 +10,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.suite import Array, Arrays, Axis, Baseline, Signature, Task, Tensor, Tolerance, Work
+from harness.suite import (
+    Array,
+    Arrays,
+    Axis,
+    Baseline,
+    NumpyTask,
+    Signature,
+    Tensor,
+    Tolerance,
+    Work,
+)
 from harness.types import Workload
 from suites.cpu.softmax_space import SoftmaxSpace
 from suites.cpu.uniform import fill_uniform
@@ -108,7 +118,7 @@ _SEARCH = (
 )
 
 
-class Softmax(Task):
+class Softmax(NumpyTask):
     """y = softmax(x) along rows in float32; naive calls take 1 to 3 ms on a current x86-64 core."""
 
     name = "softmax"

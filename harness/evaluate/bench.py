@@ -1,0 +1,227 @@
+"""What a judge needs of the device that it judges on: one bench for the CPU, one for a GPU.
+
+The judge and the confirmation hold the protocol (stages, blocks, draws, statistics); a bench holds
+what differs from device to device: how contents are made and compared, which clock is the score,
+what disturbs a block, when the device is held alone.
+
+Covered: `Bench`, and `CpuBench`, where the machine is the device. Not covered: GPUs (gpu_bench.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+
+from harness.evaluate import machine
+from harness.evaluate.check import Mismatch, compare, near
+from harness.evaluate.launcher import WarmParent
+from harness.evaluate.memory import HostRing, private_inputs
+from harness.evaluate.peaks import Peaks, floor_us
+from harness.evaluate.program import Call, Clocks, Contents, Program
+from harness.evaluate.settings import EvaluatorSettings
+from harness.evaluate.side import Side
+from harness.evaluate.timing import StealClock
+from harness.evaluate.verification import check_libraries, check_wake_clocks
+from harness.suite import Arrays, NumpyTask, Task
+from harness.types import Workload
+
+
+class Watch(ABC):
+    """Looks for what disturbs timed blocks, from its making on."""
+
+    def restart(self) -> None:  # noqa: B027 - many have nothing to do
+        """What came before does not count."""
+
+    @abstractmethod
+    def disturbed(self, baseline_us: Mapping[str, Sequence[float]]) -> bool:
+        """Whether the block since the last look was disturbed. baseline_us: its samples of the
+        baseline by workload."""
+
+
+class Bench(ABC):
+    """One task on one device. Raises CandidateFailure where a program misbehaves."""
+
+    task: Task
+    settings: EvaluatorSettings
+
+    @abstractmethod
+    def start(
+        self, program: Program, workloads: Sequence[Workload], *, compiles: bool = False
+    ) -> Side:
+        """A fresh worker for any of these workloads, with the program loaded."""
+
+    def sealed(self, program: Program, side: Side) -> Program | None:
+        """The program as it is timed, after it was verified in `side`; None: in the same worker."""
+        return None
+
+    @abstractmethod
+    def fresh(self, workload: Workload, rng: np.random.Generator) -> Contents:
+        """One call's inputs."""
+
+    @abstractmethod
+    def near_duplicate(
+        self, workload: Workload, contents: Contents, rng: np.random.Generator
+    ) -> Contents:
+        """Inputs with one element of every floating-point tensor changed: what a cache keyed on a
+        sample or a checksum of the contents takes for the same."""
+
+    @abstractmethod
+    def mismatch(self, workload: Workload, call: Call) -> Mismatch | None:
+        """What is wrong with a call's outputs by the reference, if anything."""
+
+    @abstractmethod
+    def differs(self, call: Call, baseline: Call) -> str | None:
+        """The first output that is not near the baseline's on the same inputs, if any."""
+
+    @abstractmethod
+    def floor_us(self, workload: Workload, contents: Contents) -> float:
+        """The roofline floor for these inputs, in microseconds."""
+
+    @abstractmethod
+    def check_clocks(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
+        """Raise CandidateFailure if the clocks do not agree. timed: per workload the candidate's
+        and the baseline's calls."""
+
+    def check_confirmed(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
+        """The same for a best that is confirmed, where a CPU's wall clock is the score anyway."""
+        return None
+
+    @abstractmethod
+    def check_libraries(self, side: Side) -> None:
+        """Raise CandidateFailure if a library was loaded where the task forbids them."""
+
+    @abstractmethod
+    def blocks(self, baseline_ns: float, calls: int) -> tuple[int, int]:
+        """The least and the most blocks of `calls` calls in search, by the baseline's latency."""
+
+    def held(self, workload: Workload) -> int:
+        """How many sides' outputs may be kept until the baseline's are known."""
+        return 1 << 30
+
+    @abstractmethod
+    def watch(self) -> Watch: ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold the device for a whole evaluation or confirmation."""
+        return nullcontext()
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Compute, and be in nobody's timed block meanwhile."""
+        return nullcontext()
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """Time, and let nobody compute meanwhile."""
+        return nullcontext()
+
+    def close(self) -> None:  # noqa: B027 - a CPU has nothing to give back
+        """Give back what the bench holds of the device."""
+
+
+class _StealWatch(Watch):
+    """The hypervisor's share of CPU time."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit, self._clock = limit, StealClock()
+
+    def restart(self) -> None:
+        self._clock.share()
+
+    def disturbed(self, baseline_us: Mapping[str, Sequence[float]]) -> bool:
+        return self._clock.share() > self._limit
+
+
+class CpuBench(Bench):
+    """The machine is the device: the judge's wall clock is the score, and nothing else may compute
+    while a block is timed (machine.py).
+
+    parents: the warm parent for each language. threads: cores that both sides may use.
+    """
+
+    def __init__(
+        self,
+        task: NumpyTask,
+        *,
+        parents: Mapping[str, WarmParent],
+        peaks: Peaks,
+        settings: EvaluatorSettings,
+        threads: int,
+    ) -> None:
+        self.task: NumpyTask = task
+        self.settings = settings
+        self._parents = parents
+        self._peaks = peaks
+        self._threads = threads
+
+    def start(
+        self, program: Program, workloads: Sequence[Workload], *, compiles: bool = False
+    ) -> Side:
+        settings = self.settings
+        ring = HostRing(self.task.signature, workloads, settings.ring_slots)
+        parent = self._parents[program.language]
+        side = Side(parent, program, self.task.signature, ring, settings, self._threads)
+        try:
+            side.load()
+        except BaseException:
+            side.close()
+            raise
+        return side
+
+    def fresh(self, workload: Workload, rng: np.random.Generator) -> Arrays:
+        inputs = private_inputs(self.task.signature, workload)
+        self.task.fill(workload, rng, inputs)
+        return inputs
+
+    def near_duplicate(
+        self, workload: Workload, contents: Contents, rng: np.random.Generator
+    ) -> Arrays:
+        copy: Arrays = {name: array.copy() for name, array in contents.items()}
+        for tensor in self.task.signature.inputs:
+            array = copy[tensor.name].reshape(-1)
+            if not tensor.index and np.issubdtype(array.dtype, np.floating) and array.size:
+                position = int(rng.integers(array.size))
+                value = array[position]
+                array[position] = 1 - value if np.isfinite(value) else 1
+        return copy
+
+    def mismatch(self, workload: Workload, call: Call) -> Mismatch | None:
+        expected = self.task.reference(workload, call.contents)
+        for tensor in self.task.signature.outputs:
+            name = tensor.name
+            tolerance = self.task.tolerances[name]
+            found = compare(name, call.outputs[name], expected[name], tolerance)
+            if found is not None:
+                return found
+        return None
+
+    def differs(self, call: Call, baseline: Call) -> str | None:
+        for tensor in self.task.signature.outputs:
+            name = tensor.name
+            if not near(call.outputs[name], baseline.outputs[name], self.task.tolerances[name]):
+                return name
+        return None
+
+    def floor_us(self, workload: Workload, contents: Contents) -> float:
+        return floor_us(self.task.work(workload, contents), self._peaks)
+
+    def check_clocks(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
+        candidate = [clocks for mine, _ in timed for clocks in mine]
+        baseline = [clocks for _, theirs in timed for clocks in theirs]
+        check_wake_clocks(candidate, baseline, self.settings)
+
+    def check_libraries(self, side: Side) -> None:
+        check_libraries(self.task, side, self._parents[side.program.language].pid)
+
+    def blocks(self, baseline_ns: float, calls: int) -> tuple[int, int]:
+        return self.settings.search_blocks, self.settings.search_max_blocks
+
+    def watch(self) -> Watch:
+        return _StealWatch(self.settings.max_steal)
+
+    def busy(self) -> AbstractContextManager[None]:
+        return machine.busy()
+
+    def quiet(self) -> AbstractContextManager[None]:
+        return machine.quiet()

@@ -1,0 +1,222 @@
+"""A GPU as the device that is judged on: contents from seeds, comparison by torch, events as clock.
+
+The judge has a context of its own on the device. Its torch memory is private; what workers see are
+allocations of `gpu_memory.py`. The device is held alone, by a file lock, for a whole evaluation or
+confirmation; compiling comes before that (triton_build.py), and what was missed is compiled by the
+first worker of an evaluation, which is never timed.
+
+With device "cpu" the same judge runs on CPU tensors, and Triton programs in Triton's interpreter:
+for checking programs and this code where there is no GPU. Its times are wall-clock times of an
+interpreter and mean nothing.
+
+Covered: one device of one machine. Not covered: choosing the device (local.py).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from harness.evaluate import gpu_lock
+from harness.evaluate.bench import Bench, Watch
+from harness.evaluate.check import Mismatch
+from harness.evaluate.cuda_driver import CudaError, Driver
+from harness.evaluate.gpu_check import compare_tensors, near_tensors
+from harness.evaluate.gpu_memory import (
+    GpuRing,
+    HostMemory,
+    IpcMemory,
+    SeedContents,
+    empty_tensors,
+    fill,
+    layout,
+    slots_within,
+)
+from harness.evaluate.launcher import WarmParent
+from harness.evaluate.peaks import Peaks, floor_us
+from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program, Role
+from harness.evaluate.settings import EvaluatorSettings
+from harness.evaluate.side import Side
+from harness.evaluate.verification import check_event_clocks
+from harness.suite import TorchTask
+from harness.types import Status, Workload
+
+_SEED_BITS = 62
+_INTERPRETER_BYTES = 1 << 30
+
+
+class GpuBench(Bench):
+    """One TorchTask on one GPU, or on CPU tensors.
+
+    parents: "native" for CUDA libraries, "torch" for Python and Triton. driver: None on CPU
+    tensors. sharing: how workers get memory; "host" also where IPC works but was refused.
+    """
+
+    def __init__(
+        self,
+        task: TorchTask,
+        *,
+        parents: Mapping[str, WarmParent],
+        driver: Driver | None,
+        peaks: Peaks,
+        settings: EvaluatorSettings,
+        threads: int,
+        sharing: Literal["ipc", "host"] = "ipc",
+    ) -> None:
+        self.task: TorchTask = task
+        self.settings = settings
+        self._parents = parents
+        self._driver = driver
+        self._device = "cuda" if driver else "cpu"
+        self._peaks = peaks
+        self._threads = threads
+        self._sharing = sharing
+        self._uuid = driver.uuid if driver else ""
+        self._sensors = gpu_lock.Sensors(self._uuid) if driver else None
+        whole = driver.memory_bytes if driver else _INTERPRETER_BYTES
+        self._ring_bytes = int(settings.gpu_memory_share * whole)
+
+    def start(
+        self, program: Program, workloads: Sequence[Workload], *, compiles: bool = False
+    ) -> Side:
+        native = program.language == "cuda"
+        role = Role()
+        if self._driver is not None:
+            role = Role("driver" if native else "torch", compiles and not native)
+        ring = GpuRing(self.task, self._memory(workloads), self._device, self._ring_bytes)
+        parent = self._parents["native" if native else "torch"]
+        signature, settings = self.task.signature, self.settings
+        side = Side(parent, program, signature, ring, settings, self._threads, role)
+        try:
+            side.load()
+        except BaseException:
+            side.close()
+            raise
+        return side
+
+    def _memory(self, workloads: Sequence[Workload]) -> IpcMemory | HostMemory:
+        if self._driver is not None and self._sharing == "ipc":
+            return IpcMemory(self._driver)
+        signature = self.task.signature
+        most, slots = [0, 0], 2
+        for workload in workloads:
+            halves = [layout(t, workload.axes)[1] for t in (signature.inputs, signature.outputs)]
+            most = [max(pair) for pair in zip(most, halves, strict=True)]
+            slots = max(slots, slots_within(self._ring_bytes, sum(halves)))
+        return HostMemory((most[0], most[1]), slots)
+
+    def sealed(self, program: Program, side: Side) -> Program | None:
+        if self._driver is None or program.language == "cuda":
+            return None
+        return replace(program, kernels=side.kernels() or program.kernels)
+
+    def fresh(self, workload: Workload, rng: np.random.Generator) -> SeedContents:
+        return SeedContents(int(rng.integers(1 << _SEED_BITS)))
+
+    def near_duplicate(
+        self, workload: Workload, contents: Contents, rng: np.random.Generator
+    ) -> SeedContents:
+        return SeedContents(contents.seed, int(rng.integers(1 << _SEED_BITS)))
+
+    def mismatch(self, workload: Workload, call: Call) -> Mismatch | None:
+        with self._out_of_memory():
+            inputs = empty_tensors(self.task.signature.inputs, workload, self._device)
+            fill(self.task, workload, call.contents, inputs, self._device)
+            expected = self.task.reference(workload, inputs)
+            del inputs
+            for tensor in self.task.signature.outputs:
+                name = tensor.name
+                tolerance = self.task.tolerances[name]
+                found = compare_tensors(name, call.outputs[name], expected[name], tolerance)
+                if found is not None:
+                    return found
+        return None
+
+    def differs(self, call: Call, baseline: Call) -> str | None:
+        with self._out_of_memory():
+            for tensor in self.task.signature.outputs:
+                name = tensor.name
+                mine, theirs = call.outputs[name], baseline.outputs[name]
+                if not near_tensors(mine, theirs, self.task.tolerances[name]):
+                    return name
+        return None
+
+    def floor_us(self, workload: Workload, contents: Contents) -> float:
+        if self._driver is None:
+            return 0.0
+        inputs = empty_tensors(self.task.signature.inputs, workload, self._device)
+        fill(self.task, workload, contents, inputs, self._device)
+        return floor_us(self.task.work(workload, inputs), self._peaks)
+
+    def check_clocks(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
+        if self._driver is not None:
+            for candidate, baseline in timed:
+                check_event_clocks(candidate, baseline, self.settings)
+
+    def check_confirmed(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
+        self.check_clocks(timed)
+
+    def check_libraries(self, side: Side) -> None:
+        """Nothing: torch, which Triton's programs are called through, brings its libraries along.
+        The share of device time in library kernels is a diagnostic (docs/gpu.md)."""
+
+    def blocks(self, baseline_ns: float, calls: int) -> tuple[int, int]:
+        settings = self.settings
+        if self._driver is None:
+            return 2, 2
+        fitting = settings.gpu_sample_seconds * 1e9 / baseline_ns
+        samples = min(max(fitting, settings.gpu_min_samples), settings.gpu_max_samples)
+        count = max(2, math.ceil(samples / calls))
+        return count, count
+
+    def held(self, workload: Workload) -> int:
+        size = sum(t.bytes(workload.axes) for t in self.task.signature.outputs)
+        share = 3 * self._ring_bytes  # a quarter of the device, with the default share
+        return max(1, share // max(1, size * slots_within(self._ring_bytes, 2 * size)))
+
+    def watch(self) -> Watch:
+        return _GpuWatch(self.settings.baseline_drift, self._sensors)
+
+    def alone(self) -> AbstractContextManager[None]:
+        return gpu_lock.alone(self._uuid) if self._driver else nullcontext()
+
+    @contextmanager
+    def _out_of_memory(self) -> Iterator[None]:
+        """A device without room left for the judge is the program's doing: it was there before."""
+        import torch
+
+        try:
+            yield
+        except (torch.OutOfMemoryError, CudaError) as error:
+            raise CandidateFailure(
+                Status.RUNTIME_ERROR,
+                "device_memory",
+                "the device's memory ran out while the program was loaded",
+                {"error": str(error)[:200]},
+            ) from error
+
+
+class _GpuWatch(Watch):
+    """The baseline's drift from its own history, and the device's own word."""
+
+    def __init__(self, drift: float, sensors: gpu_lock.Sensors | None) -> None:
+        self._drift = drift
+        self._sensors = sensors
+        self._history: dict[str, list[float]] = {}
+
+    def disturbed(self, baseline_us: Mapping[str, Sequence[float]]) -> bool:
+        if self._sensors is None:
+            return False
+        off = False
+        for name, samples in baseline_us.items():
+            value, history = statistics.median(samples), self._history.setdefault(name, [])
+            if len(history) >= 3:
+                off = off or abs(value / statistics.median(history) - 1) > self._drift
+            history.append(value)
+        return off or bool(self._sensors.read().get("throttled"))

@@ -1,0 +1,85 @@
+"""Is an output on a GPU correct? The rules of check.py, by torch, in bounded memory.
+
+Covered: finiteness, elementwise and norm-relative error, the quick look at every timed call; the
+same messages and evidence as on a CPU (a test holds both to each other).
+Not covered: what the rules mean (check.py, harness/suite.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.evaluate.check import Mismatch, norm_mismatch, wrong_elements
+from harness.suite import Tolerance
+
+if TYPE_CHECKING:
+    import torch
+
+_CHUNK = 1 << 25  # elements compared at once: 256 MiB in float64
+
+
+def compare_tensors(
+    name: str, actual: torch.Tensor, expected: torch.Tensor, tolerance: Tolerance
+) -> Mismatch | None:
+    """None if `actual` is within `tolerance` of `expected` (any shape, equal for both; contiguous,
+    on one device)."""
+    import torch
+
+    total, scale, wrong, first, poisoned = 0.0, 0.0, 0, -1, 0
+    floating = expected.is_floating_point()
+    for start, got, want in _chunks(actual, expected):
+        if floating:
+            got, want = got.double(), want.double()
+            error = (got - want).abs()
+            close = error <= want.abs().mul_(tolerance.relative).add_(tolerance.absolute)
+            finite = want.isfinite()
+            same = (got == want) | (got.isnan() & want.isnan())
+            good = torch.where(finite, got.isfinite() & close, same)
+            error = torch.where(finite & good, error, 0)
+            total += float(error.square_().sum())
+            scale += float(torch.where(finite, want, 0).square_().sum())
+        else:
+            good = got == want
+        bad = int(good.numel() - good.sum())
+        if bad and first < 0:
+            first = start + int(good.logical_not().nonzero()[0])
+        wrong += bad
+        if floating:
+            poisoned += int(got.isnan().sum())
+    if wrong:
+        index = tuple(int(i) for i in np.unravel_index(first, tuple(expected.shape)))
+        how = "are outside the tolerance" if floating else "differ"
+        values = float(actual.view(-1)[first]), float(expected.view(-1)[first])
+        return wrong_elements(name, wrong, expected.numel(), how, poisoned, index, *values)
+    if floating and not math.sqrt(total) <= tolerance.norm * math.sqrt(scale):
+        return norm_mismatch(name, math.sqrt(total), math.sqrt(scale), tolerance)
+    return None
+
+
+def near_tensors(actual: torch.Tensor, baseline: torch.Tensor, tolerance: Tolerance) -> bool:
+    """A quick look at a timed call, as `check.near`: three tolerances, element by element."""
+    import torch
+
+    if not baseline.is_floating_point():
+        return torch.equal(actual, baseline)
+    for _, got, want in _chunks(actual, baseline):
+        bound = want.abs().mul_(3 * tolerance.relative).add_(3 * tolerance.absolute)
+        close = (got - want).abs_() <= bound
+        if bool(close.all()):
+            continue
+        if not bool(torch.where(want.isfinite(), close, got == want).all()):
+            return False
+    return True
+
+
+def _chunks(
+    left: torch.Tensor, right: torch.Tensor
+) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+    flat_left, flat_right = left.reshape(-1), right.reshape(-1)
+    for start in range(0, flat_left.numel(), _CHUNK):
+        end = start + _CHUNK
+        yield start, flat_left[start:end], flat_right[start:end]

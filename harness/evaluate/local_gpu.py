@@ -1,0 +1,169 @@
+"""The NVIDIA GPUs of this machine as a backend of the evaluator: one judge for each, one queue.
+
+A request goes to whichever GPU is free; a judge holds its GPU's lock while it answers, so several
+comparisons share the machine's GPUs too. Kernels are compiled before, on the CPU.
+
+Covered: languages triton, python and cuda; what a cache key and a manifest need to know; a machine
+without a GPU is told what to do; device "interpreter" (gpu_bench.py).
+Not covered: GPUs of other machines.
+"""
+
+from __future__ import annotations
+
+import base64
+import queue
+import sys
+import threading
+from pathlib import Path
+from typing import Literal
+
+from harness.environment import cores, packages, visible_gpus
+from harness.errors import EnvironmentMissing, UsageError
+from harness.evaluate.build import Builder, BuildFailure, cuda_toolchain
+from harness.evaluate.header import cpp_header, python_interface
+from harness.evaluate.judge_client import LastingJudge
+from harness.evaluate.launcher import WarmParent
+from harness.evaluate.local_cpu import build_failed
+from harness.evaluate.program import parent_environment
+from harness.evaluate.sandbox import Isolation, isolation_to_json
+from harness.evaluate.settings import EvaluatorSettings
+from harness.evaluate.triton_build import TritonBuilder
+from harness.suite import Task
+from harness.types import Candidate, Failed, JsonObject, Language
+
+GpuDevice = Literal["cuda", "interpreter"]
+
+NO_GPU = (
+    "This machine has no NVIDIA GPU that nvidia-smi shows, and this suite runs on one. "
+    "Run SUITE=cpu here, or this suite on a machine with a GPU."
+)
+_NO_TRITON = (
+    "The package triton is missing, which this suite needs. Install it: pip install triton "
+    "(the version that belongs to your torch)."
+)
+
+
+class GpuBackend:
+    """Implements `local.Backend`. Raises EnvironmentMissing where there is no GPU or no Triton."""
+
+    languages: tuple[Language, ...] = ("triton", "python", "cuda")
+
+    def __init__(
+        self,
+        suite_name: str,
+        *,
+        cache_folder: Path | None,
+        settings: EvaluatorSettings,
+        secret: bytes,
+        trusted: bool,
+        isolation: Isolation,
+        device: GpuDevice = "cuda",
+    ) -> None:
+        gpus = visible_gpus() if device == "cuda" else [{"index": "", "name": "interpreter"}]
+        if not gpus:
+            raise EnvironmentMissing(NO_GPU)
+        if packages()["triton"] is None:
+            raise EnvironmentMissing(_NO_TRITON)
+        self._device: GpuDevice = device
+        self._settings = settings
+        self._builds = None if cache_folder is None else cache_folder / "builds"
+        self._parent = WarmParent("triton-build", isolation, parent_environment())
+        self._lock = threading.Lock()
+        self._busy_seconds = 0.0
+        setup = {
+            "device": device,
+            "sharing": "ipc",
+            "suite": suite_name,
+            "sys_path": sys.path,
+            "settings": settings.to_json(),
+            "peaks": None,  # the judge looks at its device
+            "secret": secret.hex(),
+            "threads": cores(),
+            "trust_candidates": trusted and not isolation.can_hide_keys,
+            "isolation": isolation_to_json(isolation),
+        }
+        self._judges = [LastingJudge(setup, _judge_environment(gpu["index"])) for gpu in gpus]
+        self._free: queue.SimpleQueue[LastingJudge] = queue.SimpleQueue()
+        try:
+            self._devices = [judge.ready()["device"] for judge in self._judges]
+        except BaseException:
+            self.close()
+            raise
+        for judge in self._judges:
+            self._free.put(judge)
+        self._capability = int(self._devices[0].get("capability", 90))
+        self._triton = TritonBuilder(self._parent, self._builds, settings, self._capability)
+        self._cuda: Builder | None = None
+
+    def close(self) -> None:
+        for judge in self._judges:
+            judge.close()
+        self._parent.close()
+
+    def header(self, task: Task, language: Language) -> str:
+        if language == "cuda":
+            return cpp_header(task.signature, "cuda")
+        where = "GPU" if self._device == "cuda" else "CPU"
+        return python_interface(task.signature, where, triton=language == "triton")
+
+    def describe(self) -> JsonObject:
+        first = self._devices[0]
+        return {
+            "device": first["name"],
+            "gpus": self._devices,
+            "clock": (
+                "CUDA events behind an L2 flush and a delay kernel"
+                if self._device == "cuda"
+                else "wall clock of an interpreter: means nothing"
+            ),
+            "flags": [f"for compute capability {self._capability / 10:g}"],
+            "peaks": first["peaks"],
+            "compiled_late": self._triton.missed,
+        }
+
+    def conditions(self) -> JsonObject:
+        return {"gpu": [self._device, self._devices[0]["name"], self._devices[0]["sharing"]]}
+
+    def require(self, task: Task, language: Language) -> None:
+        if language not in self.languages:
+            raise UsageError(
+                f"Task {task.name} runs on a GPU, where candidates are written in triton, cuda or "
+                f"python; got {language!r}."
+            )
+
+    def build(self, task: Task, candidate: Candidate) -> tuple[JsonObject | Failed, float]:
+        source = base64.b64encode(candidate.source.encode()).decode()
+        if candidate.language == "python" or self._device == "interpreter":
+            return {"code": source}, 0.0
+        if candidate.language == "cuda":
+            built = self._cuda_builder().build(candidate.source, cpp_header(task.signature, "cuda"))
+            if isinstance(built, BuildFailure):
+                return build_failed(built), built.seconds
+            return {"code": base64.b64encode(built.code).decode()}, built.seconds
+        workloads = tuple(task.workloads.values())
+        built = self._triton.build(candidate.source, task.signature, workloads)
+        if isinstance(built, BuildFailure):
+            return build_failed(built), built.seconds
+        return {"code": source, "kernels": base64.b64encode(built.code).decode()}, built.seconds
+
+    def _cuda_builder(self) -> Builder:
+        with self._lock:
+            if self._cuda is None:
+                tools = cuda_toolchain(self._capability)
+                self._cuda = Builder(self._parent, self._builds, self._settings, tools)
+            return self._cuda
+
+    def ask(self, request: JsonObject) -> JsonObject:
+        judge = self._free.get()
+        try:
+            return judge.ask(request)
+        finally:
+            self._free.put(judge)
+
+
+def _judge_environment(index: str) -> dict[str, str]:
+    """A judge and its workers see one device (none: the interpreter). Its private memory comes and
+    goes in many sizes."""
+    if not index:
+        return {"TRITON_INTERPRET": "1"}
+    return {"CUDA_VISIBLE_DEVICES": index, "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}

@@ -1,0 +1,171 @@
+"""What a side of a measurement is made of: a program, a role, buffers, calls.
+
+Covered: the records that the judge, its benches and its sides share, and the archive of kernels
+that Triton compiled, which goes from the worker that compiles to the one that is timed.
+Not covered: what a side does with them (`side.py`).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.evaluate.channel import WorkerTimes
+from harness.evaluate.launcher import GpuUse
+from harness.types import JsonObject, JsonScalar, Language, Status, Workload
+
+CODE_FILE: Mapping[str, str] = {
+    "cpp": "candidate.so", "cuda": "candidate.so",
+    "python": "candidate.py", "triton": "candidate.py",
+}  # fmt: skip
+KERNEL_CACHE = "kernels"  # in the job folder: what Triton compiled
+MAX_KERNEL_BYTES = 256 << 20
+
+# One call's inputs, as the device's bench makes them (bench.py): arrays, or a seed.
+Contents = Any
+
+
+class CandidateFailure(Exception):
+    """The program under measurement broke. The judge turns it into a verdict."""
+
+    def __init__(
+        self,
+        status: Status,
+        check: str,
+        message: str,
+        evidence: Mapping[str, JsonScalar] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.check = check
+        self.message = message
+        self.evidence = dict(evidence or {})
+        self.workload: str | None = None  # where the judge knows a better one than its stage's
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """One call by every clock, in nanoseconds. latency_ns: the one that the score is taken from.
+    wall_ns: the judge's. worker: the worker's. plan_ns: the plan call by the judge's, if any."""
+
+    latency_ns: int
+    wall_ns: int
+    worker: WorkerTimes
+    plan_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One finished call. contents: its inputs. outputs: private copies."""
+
+    contents: Contents
+    outputs: Mapping[str, Any]
+    clocks: Clocks
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a side runs. code: the shared library (cpp, cuda) or the source (python, triton), as
+    bytes. kernels: a tar file of what was compiled ahead (triton)."""
+
+    language: Language
+    code: bytes
+    trusted: bool = False
+    kernels: bytes = b""
+
+
+class Ring(Protocol):
+    """The buffers that a worker sees (`memory.py` on a CPU, `gpu_memory.py` on a GPU)."""
+
+    slots: int
+
+    @property
+    def descriptors(self) -> list[int]: ...
+
+    def bind(self, workload: Workload) -> JsonObject:
+        """Shape the slots for a workload; the message by which the worker does the same."""
+        ...
+
+    def release(self) -> JsonObject | None:
+        """Give up what was made for the workload; the message that tells the worker, if any."""
+        ...
+
+    def freed(self) -> None:
+        """The worker has let go of what it held before the last message."""
+        ...
+
+    def write(self, slot: int, contents: Contents, *, index: bool | None = None) -> None: ...
+
+    def poison_inputs(self, slot: int) -> None: ...
+
+    def poison_outputs(self, slot: int) -> None: ...
+
+    def unwritten_output(self, slot: int) -> str | None: ...
+
+    def outputs(self, slot: int) -> Mapping[str, Any]: ...
+
+    def changed_input(self, slot: int, contents: Contents) -> str | None: ...
+
+    def changed_output(self, slot: int, outputs: Mapping[str, Any]) -> str | None: ...
+
+    def broken_guard(self) -> str | None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Role:
+    """How a side's worker is started. gpu: what it makes ready there. compiles: it may start
+    compilers and write its job folder, as Triton does where nothing was compiled ahead; it is then
+    never timed."""
+
+    gpu: GpuUse = ""
+    compiles: bool = False
+
+
+ON_THE_CPU = Role()
+
+
+def gpu_environment() -> dict[str, str]:
+    """What a worker with torch sees besides. CUDA_VISIBLE_DEVICES is the judge's: one device."""
+    variables = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "TRITON_INTERPRET")
+    inherited = {name: os.environ[name] for name in variables if name in os.environ}
+    # Relative, since an archive of compiled kernels holds these paths and folders differ.
+    caches = {"TRITON_CACHE_DIR": KERNEL_CACHE, "TORCHINDUCTOR_CACHE_DIR": KERNEL_CACHE}
+    return {**inherited, **caches, "TRITON_STORE_BINARY_ONLY": "1"}
+
+
+def parent_environment() -> dict[str, str]:
+    """What a warm parent needs when it imports triton."""
+    names = ("LD_LIBRARY_PATH", "TRITON_INTERPRET")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def pack(folder: Path) -> bytes:
+    """A tar file of the ordinary files below a folder that untrusted code wrote, b"" for none."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    if not files:
+        return b""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in files:
+            record = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                record.size = os.fstat(file.fileno()).st_size
+                if buffer.tell() + record.size > MAX_KERNEL_BYTES:
+                    break
+                archive.addfile(record, file)
+    return buffer.getvalue()
+
+
+def unpack(archive: bytes, folder: Path) -> None:
+    """The inverse of `pack`; paths that lead out of the folder are refused (tarfile's data
+    filter)."""
+    if archive:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(folder, filter="data")

@@ -1,0 +1,141 @@
+"""Builds Triton candidates ahead of the GPU, in sandboxed workers that have none.
+
+What is built is an archive of compiled kernels and launch stubs for all workloads of a task, which
+the candidate's workers find in their cache folder. Equal content is built once: the key is the
+source, the workloads, the device's capability, torch and triton.
+
+Covered: compile errors as build failures, time-outs, programs that cannot be compiled ahead (their
+first worker compiles them; `missed` workloads are counted).
+Not covered: CUDA libraries (build.py).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.environment import cores, packages
+from harness.errors import InfraError
+from harness.evaluate import machine
+from harness.evaluate.build import BuildFailure, Built, useful_lines
+from harness.evaluate.cache import write_whole
+from harness.evaluate.channel import ChannelError, ChannelTimeout
+from harness.evaluate.launcher import Limits, WarmParent
+from harness.evaluate.program import CODE_FILE, KERNEL_CACHE, gpu_environment, pack
+from harness.evaluate.settings import EvaluatorSettings
+from harness.evaluate.side import signature_json, worker_environment
+from harness.suite import Signature
+from harness.types import JsonObject, Workload, canonical_json, content_hash
+
+_FILE_BYTES = 64 << 20
+
+
+class TritonBuilder:
+    """Builds with one warm parent that has torch and triton. folder: keeps what was built."""
+
+    def __init__(
+        self,
+        parent: WarmParent,
+        folder: Path | None,
+        settings: EvaluatorSettings,
+        capability: int,
+    ) -> None:
+        self._parent = parent
+        self._folder = folder
+        self._settings = settings
+        self._capability = capability
+        self.missed = 0
+        """Workloads so far whose kernels were left to a worker on the GPU."""
+
+    def build(
+        self, source: str, signature: Signature, workloads: Sequence[Workload]
+    ) -> Built | BuildFailure:
+        """The archive of a program's kernels, perhaps empty. Raises InfraError for our faults."""
+        axes = [dict(workload.axes) for workload in workloads]
+        versions = {name: packages()[name] for name in ("torch", "triton")}
+        described = signature_json(signature)
+        key = content_hash(canonical_json([source, described, axes, self._capability, versions]))
+        if self._folder is not None:
+            try:
+                record = json.loads((self._folder / f"{key}.json").read_text())
+                if record["failure"] is not None:
+                    return BuildFailure(record["failure"], False, record["seconds"])
+                return Built((self._folder / f"{key}.tar").read_bytes(), record["seconds"])
+            except (OSError, ValueError, KeyError):
+                pass  # not there, or torn by a kill: build it again
+        with machine.busy():
+            result = self._compile(source, described, axes)
+        if self._folder is not None and not (isinstance(result, BuildFailure) and result.timed_out):
+            if isinstance(result, Built):
+                write_whole(self._folder / f"{key}.tar", result.code)
+            failure = result.message if isinstance(result, BuildFailure) else None
+            record = {"failure": failure, "seconds": result.seconds}
+            write_whole(self._folder / f"{key}.json", json.dumps(record).encode())
+        return result
+
+    def _compile(
+        self, source: str, signature: JsonObject, axes: list[dict[str, int]]
+    ) -> Built | BuildFailure:
+        settings, started = self._settings, time.perf_counter()
+        folder = Path(tempfile.mkdtemp(prefix="harness-build-"))
+        file = CODE_FILE["triton"]
+        worker = None
+        try:
+            (folder / file).write_text(source)
+            worker = self._parent.start_worker(
+                job_folder=folder,
+                descriptors=[],
+                limits=Limits(
+                    pids=512,
+                    memory_bytes=settings.build_memory_bytes,
+                    file_bytes=_FILE_BYTES,
+                    cpu_seconds=int(settings.build_timeout_seconds) + 1,
+                    open_files=512,
+                ),
+                environment=worker_environment(1) | gpu_environment(),
+                job_writable=True,
+                trusted=self._parent.isolation.way == "none",
+            )
+            load = {"op": "load", "language": "triton", "file": file, "signature": signature}
+            worker.channel.send_json(load)
+            answer = worker.channel.receive_json(settings.load_timeout_seconds)
+            if answer.get("ok") is True:
+                worker.channel.send_json(
+                    {
+                        "op": "compile",
+                        "workloads": axes,
+                        "capability": self._capability,
+                        "processes": max(1, min(len(axes), cores())),
+                        "seconds": settings.build_timeout_seconds,
+                    }
+                )
+                answer = worker.channel.receive_json(settings.build_timeout_seconds + 5)
+            worker.kill()
+            seconds = time.perf_counter() - started
+            if answer.get("ok") is not True:
+                message = useful_lines(
+                    str(answer.get("message", "the program did not load"))[:4000]
+                )
+                return BuildFailure(message, answer.get("timeout") is True, seconds)
+            missed = answer.get("missed")
+            self.missed += missed if isinstance(missed, int) else len(axes)
+            return Built(pack(folder / KERNEL_CACHE), seconds)
+        except ChannelTimeout:
+            seconds = time.perf_counter() - started
+            return BuildFailure("compiling did not end in time", True, seconds)
+        except ChannelError as error:
+            seconds = time.perf_counter() - started
+            return BuildFailure(f"the compiler's process ended: {error}", False, seconds)
+        except OSError as error:
+            raise InfraError(
+                f"Building failed on this machine's side: {error}. Check free space in "
+                f"{tempfile.gettempdir()}."
+            ) from error
+        finally:
+            if worker is not None:
+                worker.kill()
+            shutil.rmtree(folder, ignore_errors=True)
