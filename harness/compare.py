@@ -47,7 +47,7 @@ from harness.grid import Grid, Outcome, RunKey, finished_outcome, grid_keys
 from harness.interrupt import interruptible
 from harness.live import LiveView, RunView
 from harness.loading import load
-from harness.manifest import write_comparison
+from harness.manifest import write_comparison, write_device_lock
 from harness.prepare import prepare_methods
 from harness.progress import Progress
 from harness.runlog import restart as restart_run
@@ -224,6 +224,8 @@ class Comparison:
                         write_comparison(self._folder, self._request, self._resolved, evaluator)
                     outcomes += self._search(evaluator, pending, jobs)
                     complete = self._confirm(evaluator, outcomes)
+                    if (held := write_device_lock(self._folder, evaluator)) is not None:
+                        self._view.say(held)
             else:
                 complete = True
             self._view.phase("done" if not self._stop.is_set() else "stopped")

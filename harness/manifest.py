@@ -6,6 +6,7 @@ Not covered: reading it for a report (`reports/manifest.py`), keeping folders ap
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -49,6 +50,21 @@ def write_comparison(
         "cards": cards,
     }
     write_text(manifest_path(folder), json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def write_device_lock(folder: Path, evaluator: Evaluator) -> str | None:
+    """Add what this process held of its device's lock to device_lock.json, for evaluators that hold
+    one; the sum in words. Raises EnvironmentMissing."""
+    lock = evaluator.describe().get("lock")
+    if lock is None:
+        return None
+    path = folder / "device_lock.json"
+    with contextlib.suppress(OSError, ValueError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        lock = {name: seconds + before[name] for name, seconds in lock.items()}
+    write_text(path, json.dumps(lock) + "\n")
+    share = lock["compiling_seconds"] / lock["held_seconds"] if lock["held_seconds"] else 0.0
+    return f"The device was held for {lock['held_seconds']:.0f} s, {share:.1%} of it compiling."
 
 
 def llm_to_json(resolved: Resolved) -> JsonObject:

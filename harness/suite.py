@@ -61,7 +61,9 @@ class Tensor:
     """One input or output: row-major, contiguous, 64-byte aligned (256-byte on a GPU).
 
     shape: axis names or integers. index: index metadata (page tables, row pointers): the only
-    contents that `plan` may see. The 16-bit types are for TorchTasks only.
+    contents that `plan` may see. fixed: the task promises something of the contents that a single
+    changed element would break (all ones), so near-duplicates leave them alone. The 16-bit types
+    are for TorchTasks only.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Tensor:
     shape: tuple[str | int, ...]
     doc: str
     index: bool = False
+    fixed: bool = False
 
     def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
         """The concrete shape for a workload's axes. Raises KeyError for an axis that it lacks."""

@@ -16,7 +16,7 @@ from harness.types import JsonObject
 
 FORMAT = 1
 MISSING = "not recorded"
-_SHOWN_APART = ("level", "device", "isolation", "peaks", "trust_candidates")
+_SHOWN_APART = ("level", "device", "isolation", "peaks", "trust_candidates", "lock")
 
 Facts = tuple[tuple[str, str], ...]  # (name, value) rows, in a fixed order
 
@@ -154,7 +154,8 @@ def read_comparison(folder: Path) -> Comparison:
             device=_line(evaluator.get("device")),
             isolation=facts(evaluator.get("isolation")),
             trusted=bool(evaluator.get("trust_candidates")),
-            settings=facts({k: v for k, v in evaluator.items() if k not in _SHOWN_APART}),
+            settings=facts({k: v for k, v in evaluator.items() if k not in _SHOWN_APART})
+            + _device_lock(folder),
             peaks=facts(evaluator.get("peaks")),
             machine=facts(data.get("machine")),
             packages=facts(data.get("packages")),
@@ -165,6 +166,17 @@ def read_comparison(folder: Path) -> Comparison:
             f"{path} lacks or misuses the field {error}. Expected a comparison manifest of "
             f"format {FORMAT} (docs/architecture.md)."
         ) from error
+
+
+def _device_lock(folder: Path) -> Facts:
+    """What the runs held of a GPU's lock, where they did."""
+    try:
+        lock = json.loads((folder / "device_lock.json").read_text(encoding="utf-8"))
+        held, compiling = float(lock["held_seconds"]), float(lock["compiling_seconds"])
+    except (OSError, ValueError, KeyError):
+        return ()
+    share = f"{compiling / held:.1%}" if held else MISSING
+    return (("device held, seconds", number(held)), ("share of it compiling", share))
 
 
 def facts(value: object, prefix: str = "") -> Facts:

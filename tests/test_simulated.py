@@ -26,7 +26,6 @@ from toy_design_space import (
     CAREFUL,
     SPACE,
     START,
-    ToySpace,
     answer,
     passed,
     program,
@@ -37,6 +36,7 @@ from toy_design_space import (
 
 from harness.design_space import configurations_in
 from harness.errors import UnknownName, UsageError
+from harness.llm import simulated_faults_python as python_faults
 from harness.llm.simulated import Knobs, SimulatedModel
 from harness.llm.simulated_design import neighbours
 from harness.llm.simulated_faults import (
@@ -45,6 +45,7 @@ from harness.llm.simulated_faults import (
     with_compile_error,
     with_wrong_result,
 )
+from harness.suite import load_suite
 
 COUNTED = 2_000
 
@@ -221,13 +222,40 @@ def test_a_loop_over_pointer_members_is_a_site_and_a_loop_over_threads_is_not():
     assert skip("// for (int i = 0; i < n; ++i)", random.Random(0)) is None
 
 
-def test_faults_are_refused_for_a_space_that_is_not_c_like():
-    class PythonSpace(ToySpace):
-        language = "python"
+TRITON_PROGRAMS = [
+    load_suite("gpumode").task("trimul@spec").start("triton"),
+    load_suite("gpumode").task("trimul@spec").start("python"),
+]
 
-    with pytest.raises(UsageError, match="python"):
-        SimulatedModel(Knobs(), {"toy": PythonSpace()})
-    SimulatedModel(CAREFUL, {"toy": PythonSpace()})
+
+@pytest.mark.parametrize("kind", python_faults.COMPILE_FAULTS)
+def test_every_compile_fault_of_a_triton_program_is_found_by_its_compiler(kind):
+    broken = python_faults.COMPILE_FAULTS[kind](TRITON_PROGRAMS[0], random.Random(3))
+    assert broken is not None
+    if kind.startswith("missing"):
+        with pytest.raises(SyntaxError):
+            ast.parse(broken)
+    else:  # tests/test_triton_build.py compiles a program with a name that is not there
+        ast.parse(broken)
+        assert "remaining_rows" in broken or "tl.fast_" in broken
+
+
+@pytest.mark.parametrize("kind", python_faults.WRONG_RESULT_FAULTS)
+def test_every_wrong_result_fault_of_a_triton_program_leaves_it_a_program(kind):
+    for seed in range(10):
+        broken = python_faults.WRONG_RESULT_FAULTS[kind](TRITON_PROGRAMS[0], random.Random(seed))
+        assert broken is not None
+        assert ast.dump(ast.parse(broken)) != ast.dump(ast.parse(TRITON_PROGRAMS[0]))
+
+
+def test_faults_of_python_programs_are_in_their_code_and_not_in_comments():
+    for text in TRITON_PROGRAMS:
+        for seed in range(20):
+            for fault in (with_compile_error, with_wrong_result):
+                broken = fault(text, random.Random(seed), "triton")
+                assert broken is not None
+                assert broken.splitlines()[0] == text.splitlines()[0]
+    assert with_wrong_result("# return x[0]\n", random.Random(0), "python") is None
 
 
 # --- prompts that it cannot read, and what an answer costs ----------------------------------------

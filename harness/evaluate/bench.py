@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,6 +28,15 @@ from harness.evaluate.timing import StealClock
 from harness.evaluate.verification import check_libraries, check_wake_clocks
 from harness.suite import Arrays, NumpyTask, Task
 from harness.types import Workload
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How many calls each side makes in a block, and how many blocks there are."""
+
+    calls: int
+    least: int
+    most: int
 
 
 class Watch(ABC):
@@ -89,13 +99,25 @@ class Bench(ABC):
         """The same for a best that is confirmed, where a CPU's wall clock is the score anyway."""
         return None
 
+    def check_batch(
+        self, program: Program, workload: Workload, typical: Clocks, rng: np.random.Generator
+    ) -> str | None:
+        """Raise CandidateFailure if calls back to back show that single calls were told too short;
+        else what a reader may like to know. typical: a confirmed call of this workload."""
+        return None
+
     @abstractmethod
     def check_libraries(self, side: Side) -> None:
         """Raise CandidateFailure if a library was loaded where the task forbids them."""
 
+    @property
+    def confirm_min_blocks(self) -> int:
+        """The least number of randomised blocks of a confirmation."""
+        return self.settings.confirm_min_blocks
+
     @abstractmethod
-    def blocks(self, baseline_ns: float, calls: int) -> tuple[int, int]:
-        """The least and the most blocks of `calls` calls in search, by the baseline's latency."""
+    def blocks(self, baseline_ns: float, slots: int) -> Blocks:
+        """The blocks of a workload in search, by the baseline's latency."""
 
     def held(self, workload: Workload) -> int:
         """How many sides' outputs may be kept until the baseline's are known."""
@@ -180,7 +202,9 @@ class CpuBench(Bench):
         copy: Arrays = {name: array.copy() for name, array in contents.items()}
         for tensor in self.task.signature.inputs:
             array = copy[tensor.name].reshape(-1)
-            if not tensor.index and np.issubdtype(array.dtype, np.floating) and array.size:
+            if tensor.index or tensor.fixed:
+                continue
+            if np.issubdtype(array.dtype, np.floating) and array.size:
                 position = int(rng.integers(array.size))
                 value = array[position]
                 array[position] = 1 - value if np.isfinite(value) else 1
@@ -214,8 +238,8 @@ class CpuBench(Bench):
     def check_libraries(self, side: Side) -> None:
         check_libraries(self.task, side, self._parents[side.program.language].pid)
 
-    def blocks(self, baseline_ns: float, calls: int) -> tuple[int, int]:
-        return self.settings.search_blocks, self.settings.search_max_blocks
+    def blocks(self, baseline_ns: float, slots: int) -> Blocks:
+        return Blocks(slots, self.settings.search_blocks, self.settings.search_max_blocks)
 
     def watch(self) -> Watch:
         return _StealWatch(self.settings.max_steal)

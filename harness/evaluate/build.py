@@ -42,10 +42,12 @@ _ERROR_LINES = 12
 
 @dataclass(frozen=True)
 class Built:
-    """A shared library. seconds: what building it took when it was built."""
+    """A shared library, or an archive of kernels. seconds: what building it took when it was built.
+    missed: workloads or kernels of a Triton program that could not be compiled ahead."""
 
     code: bytes
     seconds: float
+    missed: int = 0
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,10 @@ class Session:
         try:
             with bench.start(entry.program, workloads, compiles=True) as side:
                 for workload in workloads:
-                    judge.verify(side, workload, rng, judge.settings.correctness_seeds)
+                    timed = workload in self._task.final
+                    judge.verify(
+                        side, workload, rng, self._judge.settings.correctness_seeds if timed else 1
+                    )
                 bench.check_libraries(side)
                 entry.program = bench.sealed(entry.program, side) or entry.program
         except CandidateFailure as failure:
@@ -124,7 +127,7 @@ class Session:
                 continue
             self._keep(values)
             blocks += 1
-            if blocks >= settings.confirm_min_blocks:
+            if blocks >= self._bench.confirm_min_blocks:
                 if self._narrow(settings.confirm_half_width):
                     return blocks, False
                 if time.perf_counter() - started > settings.confirm_max_seconds:
@@ -227,6 +230,7 @@ class Session:
     def _outcome(self, entry: _Entry) -> Passed | Failed:
         rows = []
         rng = self._judge.generator(entry.candidate_id, "floor")
+        smallest = self._judge.smallest(self._task.final)
         for workload in self._task.final:
             name = workload.name
             mine, theirs = entry.candidate[name], entry.baseline[name]
@@ -236,6 +240,11 @@ class Session:
                 latency = float(np.median([clocks.latency_ns for clocks in mine])) / 1e3
                 check_floor(latency, floor, flags, self._judge.settings)
                 self._bench.check_confirmed([(mine, theirs)])
+                if workload is smallest:
+                    assert entry.program is not None
+                    typical = sorted(mine, key=lambda clocks: clocks.latency_ns)[len(mine) // 2]
+                    shown = self._bench.check_batch(entry.program, workload, typical, rng)
+                    flags += [shown] if shown else []
             except CandidateFailure as failure:
                 return failed(failure, Stage.TIMING, name)
             rows.append(measurement(workload, mine, theirs, entry.blocks[name], floor, flags))

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from harness.evaluate import gpu_lock
-from harness.evaluate.bench import Bench, Watch
+from harness.evaluate.bench import Bench, Blocks, Watch
 from harness.evaluate.check import Mismatch
 from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
@@ -38,12 +38,13 @@ from harness.evaluate.gpu_memory import (
     layout,
     slots_within,
 )
+from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program, Role
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
-from harness.evaluate.verification import check_event_clocks
+from harness.evaluate.verification import check_batch_clocks, check_call, check_event_clocks
 from harness.suite import TorchTask
 from harness.types import Status, Workload
 
@@ -88,11 +89,13 @@ class GpuBench(Bench):
         native = program.language == "cuda"
         role = Role()
         if self._driver is not None:
-            role = Role("driver" if native else "torch", compiles and not native)
+            may_compile = compiles and not (native or program.complete)
+            role = Role("driver" if native else "torch", may_compile)
         ring = GpuRing(self.task, self._memory(workloads), self._device, self._ring_bytes)
         parent = self._parents["native" if native else "torch"]
         signature, settings = self.task.signature, self.settings
-        side = Side(parent, program, signature, ring, settings, self._threads, role)
+        kind = InspectedSide if program.submission else Side
+        side = kind(parent, program, signature, ring, settings, self._threads, role)
         try:
             side.load()
         except BaseException:
@@ -112,7 +115,7 @@ class GpuBench(Bench):
         return HostMemory((most[0], most[1]), slots)
 
     def sealed(self, program: Program, side: Side) -> Program | None:
-        if self._driver is None or program.language == "cuda":
+        if self._driver is None or program.language == "cuda" or program.complete:
             return None
         return replace(program, kernels=side.kernels() or program.kernels)
 
@@ -162,18 +165,44 @@ class GpuBench(Bench):
     def check_confirmed(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
         self.check_clocks(timed)
 
+    def check_batch(
+        self, program: Program, workload: Workload, typical: Clocks, rng: np.random.Generator
+    ) -> str | None:
+        if self._driver is None:
+            return None
+        signature, settings = self.task.signature, self.settings
+        size = sum(t.bytes(workload.axes) for t in (*signature.inputs, *signature.outputs))
+        room = settings.batch_memory_share * self._driver.memory_bytes
+        calls = max(2, min(settings.batch_calls, int(room // size)))
+        with self.start(program, [workload]) as side, self._out_of_memory():
+            side.bind(workload)
+            side.run_block([self.fresh(workload, rng) for _ in range(2)], rng)  # loads the kernels
+            side.bind(workload, calls)
+            contents = [self.fresh(workload, rng) for _ in range(calls)]
+            batch = side.run_batch(contents)
+            for slot in rng.permutation(calls)[:2]:
+                check_call(self, workload, side.batch_call(int(slot), contents[slot], batch))
+        return check_batch_clocks(batch, typical, settings)
+
     def check_libraries(self, side: Side) -> None:
         """Nothing: torch, which Triton's programs are called through, brings its libraries along.
         The share of device time in library kernels is a diagnostic (docs/gpu.md)."""
 
-    def blocks(self, baseline_ns: float, calls: int) -> tuple[int, int]:
+    @property
+    def confirm_min_blocks(self) -> int:
+        if self._driver is None:
+            return self.settings.confirm_min_blocks
+        return self.settings.gpu_confirm_min_blocks
+
+    def blocks(self, baseline_ns: float, slots: int) -> Blocks:
         settings = self.settings
         if self._driver is None:
-            return 2, 2
+            return Blocks(slots, 2, 2)
         fitting = settings.gpu_sample_seconds * 1e9 / baseline_ns
         samples = min(max(fitting, settings.gpu_min_samples), settings.gpu_max_samples)
-        count = max(2, math.ceil(samples / calls))
-        return count, count
+        calls = max(2, min(slots, int(samples / settings.search_blocks)))
+        count = math.ceil(samples / calls)
+        return Blocks(calls, count, count)
 
     def held(self, workload: Workload) -> int:
         size = sum(t.bytes(workload.axes) for t in self.task.signature.outputs)

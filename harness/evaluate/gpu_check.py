@@ -31,6 +31,12 @@ def compare_tensors(
 
     total, scale, wrong, first, poisoned = 0.0, 0.0, 0, -1, 0
     floating = expected.is_floating_point()
+    if floating and expected.is_cuda:
+        from harness.evaluate.gpu_kernels import compare_on_gpu
+
+        quick = compare_on_gpu(actual, expected, tolerance.absolute, tolerance.relative)
+        if not quick.outside:  # otherwise the look below says where, and what is not finite
+            return _by_norm(name, quick.error, quick.scale, tolerance)
     for start, got, want in _chunks(actual, expected):
         if floating:
             got, want = got.double(), want.double()
@@ -55,9 +61,14 @@ def compare_tensors(
         how = "are outside the tolerance" if floating else "differ"
         values = float(actual.view(-1)[first]), float(expected.view(-1)[first])
         return wrong_elements(name, wrong, expected.numel(), how, poisoned, index, *values)
-    if floating and not math.sqrt(total) <= tolerance.norm * math.sqrt(scale):
-        return norm_mismatch(name, math.sqrt(total), math.sqrt(scale), tolerance)
-    return None
+    return _by_norm(name, total, scale, tolerance) if floating else None
+
+
+def _by_norm(name: str, error: float, scale: float, tolerance: Tolerance) -> Mismatch | None:
+    """error, scale: sums of squares."""
+    if math.sqrt(error) <= tolerance.norm * math.sqrt(scale):
+        return None
+    return norm_mismatch(name, math.sqrt(error), math.sqrt(scale), tolerance)
 
 
 def near_tensors(actual: torch.Tensor, baseline: torch.Tensor, tolerance: Tolerance) -> bool:
@@ -66,6 +77,12 @@ def near_tensors(actual: torch.Tensor, baseline: torch.Tensor, tolerance: Tolera
 
     if not baseline.is_floating_point():
         return torch.equal(actual, baseline)
+    if baseline.is_cuda:
+        from harness.evaluate.gpu_kernels import compare_on_gpu
+
+        wide = 3 * tolerance.absolute, 3 * tolerance.relative
+        if not compare_on_gpu(actual, baseline, *wide).outside:
+            return True
     for _, got, want in _chunks(actual, baseline):
         bound = want.abs().mul_(3 * tolerance.relative).add_(3 * tolerance.absolute)
         close = (got - want).abs_() <= bound

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _GUARD = 0xA5
 _POISON = 0xFF  # NaN in every float format, -1 in integers
 _ALLOCATION = 2 << 20  # the driver's granularity: an allocation of its own never shares a page
-_MOST_SLOTS = 5
+_MOST_SLOTS = 12
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,12 @@ class GpuRing:
     def descriptors(self) -> list[int]:
         return self._memory.descriptors
 
-    def bind(self, workload: Workload) -> JsonObject:
+    def bind(self, workload: Workload, slots: int | None = None) -> JsonObject:
         self._give_up()
         self._workload = workload
         axes = workload.axes
         layouts = [layout(t, axes) for t in (self._signature.inputs, self._signature.outputs)]
-        self.slots = slots_within(self._memory_bytes, sum(size for _, size in layouts))
+        self.slots = slots or slots_within(self._memory_bytes, sum(size for _, size in layouts))
         sources: list[JsonObject] = []
         where: list[dict[str, list[int]]] = []
         for slot in range(self.slots):
@@ -278,7 +278,7 @@ class GpuRing:
 
 
 def slots_within(memory_bytes: int, slot_bytes: int) -> int:
-    """How many slots of this size: as many as fit, at least 2 and at most 5."""
+    """How many slots of this size: as many as fit, at least 2 and at most 12."""
     return min(_MOST_SLOTS, max(2, memory_bytes // max(slot_bytes, 1)))
 
 
@@ -317,7 +317,7 @@ def fill(
     places.manual_seed(contents.flip)
     for tensor in task.signature.inputs:
         flat = tensors[tensor.name].view(-1)
-        if tensor.index or not flat.is_floating_point() or not flat.numel():
+        if tensor.index or tensor.fixed or not flat.is_floating_point() or not flat.numel():
             continue
         position = int(torch.randint(flat.numel(), (1,), generator=places))
         element = flat[position : position + 1]

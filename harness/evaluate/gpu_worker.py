@@ -19,12 +19,16 @@ import ctypes
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.evaluate.channel import WorkerTimes
 from harness.evaluate.cpp_program import CppProgram
 from harness.evaluate.cuda_driver import CudaError, Driver, Stopwatch
 from harness.evaluate.worker import CandidateError, HostMachine, Interface, Place, Program
 from harness.types import JsonObject
+
+if TYPE_CHECKING:
+    from harness.evaluate.python_program import PythonProgram
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,11 @@ class GpuMachine:
         code = program.plan(slot)
         self._watch.wait_idle()
         return code, WorkerTimes(time.perf_counter_ns() - start)
+
+    def fetch(self, program: PythonProgram, slot: int) -> None:
+        program.fetch(slot)
+        self._watch.wait_idle()
+        self._copy_out([slot])
 
     def native(self, path: str, interface: Interface) -> Program:
         return CppProgram(path, interface, self._zeroed)

@@ -20,12 +20,12 @@ import hashlib
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from harness.errors import InfraError
-from harness.evaluate.bench import Bench
+from harness.evaluate.bench import Bench, Blocks
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
@@ -39,11 +39,13 @@ Samples = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
 @dataclass(frozen=True)
 class Verdict:
     """An outcome with its raw samples (candidate, baseline; microseconds) and its device time, of
-    which `timing_seconds` went into timing (waiting for the machine included)."""
+    which `timing_seconds` went into timing (waiting for the machine included) and
+    `compiling_seconds` into kernels that nobody had compiled ahead."""
 
     outcome: Passed | Failed
     device_seconds: float
     timing_seconds: float = 0.0
+    compiling_seconds: float = 0.0
     samples_us: Samples = field(default_factory=dict)
 
 
@@ -70,6 +72,7 @@ class Judge:
         self.settings: EvaluatorSettings = bench.settings
         self._secret = secret
         self._baseline: Side | None = None
+        self.compiling_seconds = 0.0
 
     def close(self) -> None:
         self.close_baseline()
@@ -83,7 +86,7 @@ class Judge:
 
     def baseline_program(self) -> Program:
         baseline = self.task.baselines[0]
-        return Program(baseline.language, baseline.source.encode(), trusted=True)
+        return Program(baseline.language, baseline.source.encode(), trusted=True, baseline=True)
 
     def generator(self, candidate_id: str, purpose: str) -> np.random.Generator:
         """The stream of inputs for one candidate and purpose: secret until the calls are made."""
@@ -94,7 +97,11 @@ class Judge:
     def evaluate(self, candidate_id: str, program: Program) -> Verdict:
         """Judge one candidate on the search workloads."""
         with self.bench.alone():
-            return self._evaluate(candidate_id, program)
+            before = self.compiling_seconds
+            verdict = self._evaluate(candidate_id, program)
+            if program.complete and _wants_a_compiler(verdict.outcome):
+                verdict = self._evaluate(candidate_id, replace(program, complete=False))
+            return replace(verdict, compiling_seconds=self.compiling_seconds - before)
 
     def _evaluate(self, candidate_id: str, program: Program) -> Verdict:
         bench, search = self.bench, self.task.search
@@ -137,9 +144,13 @@ class Judge:
         side.bind(workload)
         contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
         contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
+        hosts = []
         for start in range(0, len(contents), side.slots):
             for call in side.run_block(contents[start : start + side.slots], rng):
+                hosts.append(call.clocks.worker.host_ns)
                 check_call(self.bench, workload, call)
+        # On a GPU the first call compiles and loads what is missing, the others show the rest.
+        self.compiling_seconds += max(0.0, hosts[0] - statistics.median(hosts)) / 1e9
 
     def _time_all(self, side: Side, rng: np.random.Generator) -> dict[Workload, _Timing]:
         timings = {}
@@ -168,14 +179,13 @@ class Judge:
             timing.flags.append(
                 f"{settings.slow_samples} samples: slower than {settings.slow_factor:g} x baseline"
             )
-        calls = 1 if slow else side.slots
-        minimum, maximum = (settings.slow_samples,) * 2
-        if not slow:
-            minimum, maximum = self.bench.blocks(baseline_warm, calls)
+        blocks = self.bench.blocks(baseline_warm, side.slots)
+        if slow:
+            blocks = Blocks(1, settings.slow_samples, settings.slow_samples)
         repeats = settings.steal_repeats
         watch = self.bench.watch()
-        while len(timing.blocks) < maximum:
-            block = self.pair_block({"candidate": side}, baseline, workload, rng, calls)
+        while len(timing.blocks) < blocks.most:
+            block = self.pair_block({"candidate": side}, baseline, workload, rng, blocks.calls)
             latencies = {name: _latencies_us(made) for name, made in block.items()}
             if watch.disturbed({workload.name: latencies["baseline"]}) and repeats > 0:
                 repeats -= 1
@@ -183,7 +193,7 @@ class Judge:
             timing.candidate += block["candidate"]
             timing.baseline += block["baseline"]
             timing.blocks.append(block_value(latencies["candidate"], latencies["baseline"]))
-            enough = len(timing.blocks) >= minimum
+            enough = len(timing.blocks) >= blocks.least
             if enough and log_interval(timing.blocks).narrower_than(settings.search_half_width):
                 break
         if repeats < settings.steal_repeats:
@@ -262,7 +272,12 @@ class Judge:
             )
         score = mean_over_workloads([timing.blocks for timing in timings.values()])
         outcome = Passed(tuple(rows), score.low, score.high)
-        return Verdict(outcome, device_seconds, timing_seconds, samples)
+        return Verdict(outcome, device_seconds, timing_seconds, samples_us=samples)
+
+
+def _wants_a_compiler(outcome: Passed | Failed) -> bool:
+    """Whether a program that was compiled ahead still started one, and was ended for it."""
+    return isinstance(outcome, Failed) and outcome.check == "forbidden_call"
 
 
 def _latencies_us(calls: Sequence[Clocks]) -> list[float]:

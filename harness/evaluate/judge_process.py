@@ -28,6 +28,8 @@ from harness.evaluate.confirmation import Session
 from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_bench import GpuBench
 from harness.evaluate.gpu_peaks import measured_peaks, published_peaks
+from harness.evaluate.inspected import inspection_to_json
+from harness.evaluate.inspection import Inspector
 from harness.evaluate.judge import Judge
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.peaks import Peaks
@@ -110,6 +112,8 @@ class JudgeProcess:
                 return self._evaluate(request)
             if request["op"] == "confirm":
                 return self._confirm(request)
+            if request["op"] == "inspect":
+                return self._inspect(request)
         except (HarnessError, CudaError) as error:
             return {"infra": str(error)}
         return {"infra": f"the judge does not know the request {request['op']!r}"}
@@ -147,6 +151,7 @@ class JudgeProcess:
             "outcome": outcome_to_json(verdict.outcome),
             "device_seconds": verdict.device_seconds,
             "timing_seconds": verdict.timing_seconds,
+            "compiling_seconds": verdict.compiling_seconds,
             "samples": verdict.samples_us,
         }
 
@@ -159,16 +164,30 @@ class JudgeProcess:
                 entries.append((entry["id"], failure))
             else:
                 entries.append((entry["id"], _program(entry, self._trusted)))
+        judge = self._judge(request["task"])
+        before = judge.compiling_seconds
+        confirmation = Session(judge, entries).run()
         return {
-            "confirmation": confirmation_to_json(
-                Session(self._judge(request["task"]), entries).run()
-            )
+            "confirmation": confirmation_to_json(confirmation),
+            "device_seconds": confirmation.device_seconds,
+            "compiling_seconds": judge.compiling_seconds - before,
+        }
+
+    def _inspect(self, request: JsonObject) -> JsonObject:
+        judge = self._judge(request["task"])
+        before = judge.compiling_seconds
+        program = _program(request, self._trusted)
+        inspection = Inspector(judge, request["id"], program, timed=request["timed"]).run()
+        return {
+            "inspection": inspection_to_json(inspection),
+            "device_seconds": inspection.device_seconds,
+            "compiling_seconds": judge.compiling_seconds - before,
         }
 
 
 def _program(entry: JsonObject, trusted: bool) -> Program:
     code, kernels = (base64.b64decode(entry.get(name, "")) for name in ("code", "kernels"))
-    return Program(entry["language"], code, trusted, kernels)
+    return Program(entry["language"], code, trusted, kernels, entry.get("complete", False))
 
 
 def _exit_with(control: socket.socket) -> None:

@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from harness.environment import fingerprint
-from harness.errors import EnvironmentMissing
+from harness.errors import EnvironmentMissing, UsageError
 from harness.evaluate import EVALUATOR_PROTOCOL
 from harness.evaluate.cache import Cache
 from harness.evaluate.feedback import feedback
+from harness.evaluate.inspected import Inspection, inspection_from_json
 from harness.evaluate.local_cpu import CpuBackend
 from harness.evaluate.local_gpu import GpuBackend, GpuDevice
 from harness.evaluate.sandbox import Isolation, isolation_to_json, probe
@@ -51,8 +52,11 @@ class Backend(Protocol):
         """Raise UsageError for a language that candidates of the task cannot be written in."""
         ...
 
-    def build(self, task: Task, candidate: Candidate) -> tuple[JsonObject | Failed, float]:
-        """What the judge loads (judge_process.py), or why there is nothing; and the seconds."""
+    def build(
+        self, task: Task, candidate: Candidate, workloads: Sequence[Workload]
+    ) -> tuple[JsonObject | Failed, float]:
+        """What the judge loads (judge_process.py) to run these workloads, or why there is nothing;
+        and the seconds."""
         ...
 
     def ask(self, request: JsonObject) -> JsonObject:
@@ -184,8 +188,25 @@ class LocalEvaluator:
         self._count(hit)
         return confirmation_from_json({**record, "cached": hit})
 
+    def inspect(self, task: str, candidate: Candidate, *, timed: bool = True) -> Inspection:
+        """Everything about one program in Python or Triton (`inspection.py`), measured afresh.
+        Raises InfraError, UnknownName, UsageError."""
+        known = self._suite.task(task)
+        if self._suite.device == "cpu" or candidate.language not in ("python", "triton"):
+            raise UsageError(
+                "Only programs in Python or Triton for a GPU task can be inspected; got "
+                f"{candidate.language} for {task}."
+            )
+        built, _ = self._backend.build(known, candidate, tuple(known.workloads.values()))
+        if isinstance(built, Failed):
+            baseline = known.baselines[0].name
+            return Inspection(known.name, known.version, baseline, build_failure=built.message)
+        entry = {"id": candidate.id, "language": candidate.language, "timed": timed, **built}
+        answer = self._backend.ask({"op": "inspect", "task": known.name, **entry})
+        return inspection_from_json(answer["inspection"])
+
     def _measure(self, task: Task, candidate: Candidate) -> Evaluation:
-        built, build_seconds = self._backend.build(task, candidate)
+        built, build_seconds = self._backend.build(task, candidate, task.search)
         baseline = task.baselines[0].name
         if isinstance(built, Failed):
             text = feedback(built, baseline)
@@ -204,7 +225,7 @@ class LocalEvaluator:
         )
 
     def _finalist(self, task: Task, candidate: Candidate) -> JsonObject:
-        built, _ = self._backend.build(task, candidate)
+        built, _ = self._backend.build(task, candidate, tuple(task.workloads.values()))
         if isinstance(built, Failed):
             return {"id": candidate.id, "failure": outcome_to_json(built)}
         return {"id": candidate.id, "language": candidate.language, **built}

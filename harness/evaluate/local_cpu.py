@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from harness.types import (
     Language,
     Stage,
     Status,
+    Workload,
     canonical_json,
     content_hash,
 )
@@ -103,7 +105,9 @@ class CpuBackend:
                 f"got {language!r}."
             )
 
-    def build(self, task: Task, candidate: Candidate) -> tuple[JsonObject | Failed, float]:
+    def build(
+        self, task: Task, candidate: Candidate, workloads: Sequence[Workload]
+    ) -> tuple[JsonObject | Failed, float]:
         if candidate.language == "python":
             if task.libraries == "forbidden":
                 why = "the task forbids libraries, and a python program runs on torch"

@@ -13,7 +13,9 @@ from __future__ import annotations
 import base64
 import queue
 import sys
+import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +31,7 @@ from harness.evaluate.sandbox import Isolation, isolation_to_json
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.triton_build import TritonBuilder
 from harness.suite import Task
-from harness.types import Candidate, Failed, JsonObject, Language
+from harness.types import Candidate, Failed, JsonObject, Language, Workload
 
 GpuDevice = Literal["cuda", "interpreter"]
 
@@ -67,9 +69,11 @@ class GpuBackend:
         self._device: GpuDevice = device
         self._settings = settings
         self._builds = None if cache_folder is None else cache_folder / "builds"
-        self._parent = WarmParent("triton-build", isolation, parent_environment())
+        # No device for the builder: pretending to have one must not open one.
+        hidden = parent_environment() | {"CUDA_VISIBLE_DEVICES": ""}
+        self._parent = WarmParent("triton-build", isolation, hidden)
         self._lock = threading.Lock()
-        self._busy_seconds = 0.0
+        self._held_seconds = self._compiling_seconds = 0.0
         setup = {
             "device": device,
             "sharing": "ipc",
@@ -82,7 +86,11 @@ class GpuBackend:
             "trust_candidates": trusted and not isolation.can_hide_keys,
             "isolation": isolation_to_json(isolation),
         }
-        self._judges = [LastingJudge(setup, _judge_environment(gpu["index"])) for gpu in gpus]
+        self._scratch = tempfile.TemporaryDirectory(prefix="harness-judge-")
+        self._judges = [
+            LastingJudge(setup, _judge_environment(gpu["index"], self._scratch.name))
+            for gpu in gpus
+        ]
         self._free: queue.SimpleQueue[LastingJudge] = queue.SimpleQueue()
         try:
             self._devices = [judge.ready()["device"] for judge in self._judges]
@@ -99,6 +107,7 @@ class GpuBackend:
         for judge in self._judges:
             judge.close()
         self._parent.close()
+        self._scratch.cleanup()
 
     def header(self, task: Task, language: Language) -> str:
         if language == "cuda":
@@ -119,6 +128,10 @@ class GpuBackend:
             "flags": [f"for compute capability {self._capability / 10:g}"],
             "peaks": first["peaks"],
             "compiled_late": self._triton.missed,
+            "lock": {
+                "held_seconds": self._held_seconds,
+                "compiling_seconds": self._compiling_seconds,
+            },
         }
 
     def conditions(self) -> JsonObject:
@@ -131,7 +144,9 @@ class GpuBackend:
                 f"python; got {language!r}."
             )
 
-    def build(self, task: Task, candidate: Candidate) -> tuple[JsonObject | Failed, float]:
+    def build(
+        self, task: Task, candidate: Candidate, workloads: Sequence[Workload]
+    ) -> tuple[JsonObject | Failed, float]:
         source = base64.b64encode(candidate.source.encode()).decode()
         if candidate.language == "python" or self._device == "interpreter":
             return {"code": source}, 0.0
@@ -140,11 +155,12 @@ class GpuBackend:
             if isinstance(built, BuildFailure):
                 return build_failed(built), built.seconds
             return {"code": base64.b64encode(built.code).decode()}, built.seconds
-        workloads = tuple(task.workloads.values())
         built = self._triton.build(candidate.source, task.signature, workloads)
         if isinstance(built, BuildFailure):
             return build_failed(built), built.seconds
-        return {"code": source, "kernels": base64.b64encode(built.code).decode()}, built.seconds
+        kernels = base64.b64encode(built.code).decode()
+        complete = workloads == task.search and not built.missed
+        return {"code": source, "kernels": kernels, "complete": complete}, built.seconds
 
     def _cuda_builder(self) -> Builder:
         with self._lock:
@@ -156,14 +172,22 @@ class GpuBackend:
     def ask(self, request: JsonObject) -> JsonObject:
         judge = self._free.get()
         try:
-            return judge.ask(request)
+            answer = judge.ask(request)
         finally:
             self._free.put(judge)
+        with self._lock:
+            self._held_seconds += float(answer.get("device_seconds", 0.0))
+            self._compiling_seconds += float(answer.get("compiling_seconds", 0.0))
+        return answer
 
 
-def _judge_environment(index: str) -> dict[str, str]:
+def _judge_environment(index: str, folder: str) -> dict[str, str]:
     """A judge and its workers see one device (none: the interpreter). Its private memory comes and
-    goes in many sizes."""
+    goes in many sizes, and what it compiles for itself is kept by nobody else."""
     if not index:
         return {"TRITON_INTERPRET": "1"}
-    return {"CUDA_VISIBLE_DEVICES": index, "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    return {
+        "CUDA_VISIBLE_DEVICES": index,
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+        "TRITON_CACHE_DIR": folder,
+    }

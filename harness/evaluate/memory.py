@@ -82,7 +82,7 @@ class HostRing:
         """All segments' descriptors, slot by slot, in signature order."""
         return [s.descriptor for slot in self._segments for s in slot.values()]
 
-    def bind(self, workload: Workload) -> JsonObject:
+    def bind(self, workload: Workload, slots: int | None = None) -> JsonObject:
         """Shape every slot for a workload. Returns the message by which the worker does the
         same."""
         tensors = (*self.signature.inputs, *self.signature.outputs)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from harness.evaluate.channel import WorkerTimes
 from harness.evaluate.launcher import GpuUse
+from harness.suite import Signature
 from harness.types import JsonObject, JsonScalar, Language, Status, Workload
 
 CODE_FILE: Mapping[str, str] = {
@@ -69,14 +70,28 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Calls back to back, timed as one: by the judge's clock and by the worker's."""
+
+    calls: int
+    wall_ns: int
+    worker: WorkerTimes
+
+
+@dataclass(frozen=True)
 class Program:
     """What a side runs. code: the shared library (cpp, cuda) or the source (python, triton), as
-    bytes. kernels: a tar file of what was compiled ahead (triton)."""
+    bytes. kernels: a tar file of what was compiled ahead (triton); complete: it is all that the
+    search workloads need. submission: it is inspected, not scored (inspected_side.py). baseline:
+    ours, so that its calls need not be looked at."""
 
     language: Language
     code: bytes
     trusted: bool = False
     kernels: bytes = b""
+    complete: bool = False
+    submission: bool = False
+    baseline: bool = False
 
 
 class Ring(Protocol):
@@ -87,8 +102,9 @@ class Ring(Protocol):
     @property
     def descriptors(self) -> list[int]: ...
 
-    def bind(self, workload: Workload) -> JsonObject:
-        """Shape the slots for a workload; the message by which the worker does the same."""
+    def bind(self, workload: Workload, slots: int | None = None) -> JsonObject:
+        """Shape the slots for a workload (`slots` of them, where the ring can have as many); the
+        message by which the worker does the same."""
         ...
 
     def release(self) -> JsonObject | None:
@@ -131,19 +147,33 @@ class Role:
 ON_THE_CPU = Role()
 
 
+def signature_json(signature: Signature) -> JsonObject:
+    tensors = {
+        kind: [
+            {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "index": t.index}
+            for t in group
+        ]
+        for kind, group in (("inputs", signature.inputs), ("outputs", signature.outputs))
+    }
+    return {"axes": [axis.name for axis in signature.axes], **tensors}
+
+
 def gpu_environment() -> dict[str, str]:
     """What a worker with torch sees besides. CUDA_VISIBLE_DEVICES is the judge's: one device."""
     variables = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "TRITON_INTERPRET")
     inherited = {name: os.environ[name] for name in variables if name in os.environ}
+    inherited |= {"OMP_PROC_BIND": "false"}
     # Relative, since an archive of compiled kernels holds these paths and folders differ.
     caches = {"TRITON_CACHE_DIR": KERNEL_CACHE, "TORCHINDUCTOR_CACHE_DIR": KERNEL_CACHE}
     return {**inherited, **caches, "TRITON_STORE_BINARY_ONLY": "1"}
 
 
 def parent_environment() -> dict[str, str]:
-    """What a warm parent needs when it imports triton."""
+    """What a warm parent needs when it imports triton. Nothing is bound to a core: compilers and
+    the driver's threads would all share the first one."""
     names = ("LD_LIBRARY_PATH", "TRITON_INTERPRET")
-    return {name: os.environ[name] for name in names if name in os.environ}
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
+    return inherited | {"OMP_PROC_BIND": "false"}
 
 
 def pack(folder: Path) -> bytes:

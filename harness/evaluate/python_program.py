@@ -7,12 +7,16 @@ inputs and outputs hold a tensor per tensor of the signature (on the GPU where t
 also an int per axis. What is returned is copied into the outputs within the call: a tuple in the
 signature's order, a dict by name.
 
+A submission (inspected_side.py) is `deferred`: what it returns is held, and copied when the judge
+fetches it. It may define `observe(inputs, result)`, called then, and `report()`.
+
 Covered: fresh containers and tensor objects for every call; exact type, shape and dtype of what is
 returned. Not covered: any isolation from the candidate, which shares this interpreter.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -27,11 +31,13 @@ from harness.evaluate.worker import (
     Slot,
     TensorSpecification,
 )
+from harness.types import JsonObject
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MODULE_NAME = "candidate"
+MOST_REPORT_CHARACTERS = 1 << 15
 
 
 class PythonProgram:
@@ -59,6 +65,13 @@ class PythonProgram:
         self.entry: Callable[[SimpleNamespace, SimpleNamespace], object] = run
         self._plan: Callable[[SimpleNamespace], object] | None = getattr(module, "plan", None)
         self.has_plan = callable(self._plan)
+        self._observe: Callable[[SimpleNamespace, object], object] | None = getattr(
+            module, "observe", None
+        )
+        self._report: Callable[[], object] | None = getattr(module, "report", None)
+        self.deferred = False
+        self._kept = False
+        self._returned: dict[int, tuple[SimpleNamespace, object]] = {}
         self._axes: dict[str, int] = {}
         self._slots: list[dict[str, Tensor]] = []
         self._ready: dict[int, tuple[SimpleNamespace, SimpleNamespace, SimpleNamespace]] = {}
@@ -74,12 +87,20 @@ class PythonProgram:
         self._axes = {name: axes[name] for name in interface.axes}
         tensors = (*interface.inputs, *interface.outputs)
         self._slots = [{t.name: self._tensor(t, slot[t.name]) for t in tensors} for slot in slots]
-        self._ready = {}
-        for slot in range(len(self._slots)):
-            self.renew(slot)
+        self._ready, self._returned = {}, {}
+        self.keep(kept=False)
         return 0
 
+    def keep(self, *, kept: bool) -> None:
+        """Fresh containers for every slot; from then on the same for all of its calls, or not."""
+        self._kept = False
+        for slot in range(len(self._slots)):
+            self.renew(slot)
+        self._kept = kept
+
     def renew(self, slot: int) -> None:
+        if self._kept:
+            return
         tensors, interface = self._slots[slot], self._interface
         inputs = SimpleNamespace(
             **self._axes, **{t.name: tensors[t.name].detach() for t in interface.inputs}
@@ -94,9 +115,28 @@ class PythonProgram:
     def run(self, slot: int) -> int:
         inputs, outputs, _ = self._ready[slot]
         result = self.entry(inputs, outputs)
-        if result is not None:
+        if self.deferred:
+            self._returned[slot] = (inputs, result)
+        elif result is not None:
             self._copy(result, self._slots[slot])
         return 0
+
+    def fetch(self, slot: int) -> None:
+        """Observe the slot's last call, and copy what it returned into the outputs."""
+        inputs, result = self._returned.pop(slot)
+        if callable(self._observe):
+            self._observe(inputs, result)
+        if result is not None:
+            self._copy(result, self._slots[slot])
+
+    def report(self) -> JsonObject:
+        """What the program reports of itself; {} if it does not."""
+        report = self._report() if callable(self._report) else {}
+        text = json.dumps(report, allow_nan=False)
+        if len(text) > MOST_REPORT_CHARACTERS or not isinstance(report, dict):
+            raise CandidateError("report", "the report is too long, or no dictionary")
+        known: JsonObject = json.loads(text)
+        return known
 
     def plan(self, slot: int) -> int:
         if self._plan is None:

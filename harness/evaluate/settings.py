@@ -58,11 +58,15 @@ class EvaluatorSettings:
     floor_flag: float = 1.2
     """A time below this multiple of the floor is possible but unusual: flagged."""
 
-    gpu_sample_seconds: float = 0.2
+    gpu_sample_seconds: float = 0.1
     gpu_min_samples: int = 10
-    gpu_max_samples: int = 100
+    gpu_max_samples: int = 50
     """On a GPU a workload gets as many samples as the baseline runs through in this time, within
-    these limits: what a candidate does cannot change how often it is measured."""
+    these limits: what a candidate does cannot change how often it is measured. With twice as many
+    the intervals were as narrow (half-widths of 0.1 to 0.5 %), and an evaluation took 7 s."""
+
+    gpu_confirm_min_blocks: int = 5
+    """Like `confirm_min_blocks`, on a GPU, where blocks differ by tenths of a percent."""
 
     gpu_memory_share: float = 0.08
     """Share of the device's memory for one side's ring: with both sides' rings, the private copies
@@ -76,9 +80,17 @@ class EvaluatorSettings:
     clock than by its events, compared with the baseline's, beyond three times those calls'
     spread."""
 
+    gpu_clock_drift: float = 5e-4
+    """What the device's clock and the judge's may differ by over a long call: it adds to the
+    resolution of the two-clock test."""
+
     batch_calls: int = 200
-    """Calls back to back on distinct inputs, timed as one, of a best that is confirmed: an error of
-    the two-clock test is divided by so many."""
+    batch_memory_share: float = 0.2
+    batch_slack: float = 0.1
+    batch_call_us: float = 10.0
+    """Calls back to back on distinct inputs, timed as one, of a best that is confirmed (as many as
+    fit this share of the device): an error of the two-clock test is divided by so many. A call may
+    last so much longer than a single one, and so many microseconds more."""
 
     max_steal: float = 0.01
     steal_repeats: int = 3

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from harness.evaluate.channel import (
     ChannelError,
     ChannelTimeout,
     ProtocolViolation,
+    WorkerTimes,
 )
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.program import (
@@ -36,6 +38,7 @@ from harness.evaluate.program import (
     KERNEL_CACHE,
     MAX_KERNEL_BYTES,
     ON_THE_CPU,
+    Batch,
     Call,
     CandidateFailure,
     Clocks,
@@ -45,6 +48,7 @@ from harness.evaluate.program import (
     Role,
     gpu_environment,
     pack,
+    signature_json,
     unpack,
 )
 from harness.evaluate.settings import EvaluatorSettings
@@ -151,9 +155,9 @@ class Side:
             )
         self.has_plan = answer.get("plan") is True
 
-    def bind(self, workload: Workload) -> None:
+    def bind(self, workload: Workload, slots: int | None = None) -> None:
         """Shape the ring for a workload, here and in the worker."""
-        answer = self._ask(self._ring.bind(workload), self._settings.call_timeout_seconds)
+        answer = self._ask(self._ring.bind(workload, slots), self._settings.call_timeout_seconds)
         self._ring.freed()
         if answer.get("ok") is not True:
             raise CandidateFailure(
@@ -172,6 +176,8 @@ class Side:
         order. Raises CandidateFailure for everything that a worker can do wrong."""
         slots = [int(s) for s in rng.permutation(self._ring.slots)[: len(contents)]]
         calls = [self._call(slot, c) for slot, c in zip(slots, contents, strict=True)]
+        if self.program.baseline and self._role.gpu:
+            return calls  # the looks below cost a pass over the memory each
         self._let_late_writers_run()
         for slot, call in zip(slots, calls, strict=True):
             late = self._ring.changed_output(slot, call.outputs)
@@ -200,6 +206,36 @@ class Side:
             )
         return calls
 
+    def run_batch(self, contents: Sequence[Contents]) -> Batch:
+        """A call for each of `contents`, as many as there are slots, back to back in one request,
+        timed as one. The outputs are then looked at by `batch_call`."""
+        for slot, content in enumerate(contents):
+            self._ring.poison_outputs(slot)
+            self._ring.write(slot, content)
+        started = time.perf_counter_ns()
+        answer = self._ask(
+            {"op": "batch", "slots": list(range(len(contents)))},
+            self._settings.call_timeout_seconds,
+        )
+        wall_ns = time.perf_counter_ns() - started
+        if answer.get("ok") is not True:
+            raise CandidateFailure(
+                Status.RUNTIME_ERROR, "batch", _text(answer, "message", "calls back to back failed")
+            )
+        times = [answer.get(name) for name in ("call_ns", "host_ns", "tail_ns")]
+        numbers = [t for t in times if isinstance(t, int) and t >= 0]
+        if len(numbers) != len(times):
+            raise CandidateFailure(Status.REJECTED, "protocol", "the worker told no times")
+        return Batch(len(contents), wall_ns, WorkerTimes(*numbers))
+
+    def batch_call(self, slot: int, contents: Contents, batch: Batch) -> Call:
+        """One call of a batch, with its outputs."""
+        unwritten = self._ring.unwritten_output(slot)
+        if unwritten is not None:
+            raise self._not_written(unwritten)
+        clocks = Clocks(batch.wall_ns // batch.calls, batch.wall_ns, batch.worker)
+        return Call(contents, self._ring.outputs(slot), clocks)
+
     def _call(self, slot: int, contents: Contents) -> Call:
         ring, plan_ns = self._ring, None
         ring.poison_outputs(slot)
@@ -214,15 +250,19 @@ class Side:
         latency_ns = reply.worker.call_ns if self._role.gpu else reply.wall_ns
         unwritten = ring.unwritten_output(slot)
         if unwritten is not None:
-            raise CandidateFailure(
-                Status.INCORRECT_NUMERICAL,
-                "not_written",
-                f"output {unwritten} was not written in full (it holds NaN before the call)",
-                {"output": unwritten},
-            )
+            raise self._not_written(unwritten)
         outputs = ring.outputs(slot)
         clocks = Clocks(latency_ns, reply.wall_ns, reply.worker, plan_ns)
         return Call(contents, outputs, clocks)
+
+    @staticmethod
+    def _not_written(output: str) -> CandidateFailure:
+        return CandidateFailure(
+            Status.INCORRECT_NUMERICAL,
+            "not_written",
+            f"output {output} was not written in full (it holds NaN before the call)",
+            {"output": output},
+        )
 
     def _request(self, kind: Literal["run", "plan"], slot: int) -> CallReply:
         """One timed request. The worker is woken within the timed window
@@ -345,17 +385,6 @@ class Side:
 def worker_environment(threads: int) -> dict[str, str]:
     """The whole environment of a worker. Both sides get the same."""
     return {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **openmp_environment(threads)}
-
-
-def signature_json(signature: Signature) -> JsonObject:
-    tensors = {
-        kind: [
-            {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "index": t.index}
-            for t in group
-        ]
-        for kind, group in (("inputs", signature.inputs), ("outputs", signature.outputs))
-    }
-    return {"axes": [axis.name for axis in signature.axes], **tensors}
 
 
 def _text(answer: JsonObject, key: str, default: str) -> str:

@@ -1,13 +1,14 @@
 """Compiles a Triton program's kernels ahead, in a process that has no GPU.
 
 The program's `run` is called once per workload on fake tensors (torch's FakeTensorMode): torch
-operations compute shapes only, and every kernel launch compiles instead: the launcher's arguments
-become pointers of the same type and alignment, and Triton's own warm-up path writes the binary and
-the launch stub into the cache folder. What this misses (a launch that depends on contents, an
-argument that is no plain tensor) is compiled later by the first worker that runs the program.
+operations compute shapes only, and kernel launches are noted instead, with pointers of the same
+type and alignment in place of tensors. Then each distinct kernel is compiled by Triton's own
+warm-up path, which writes the binary and the launch stub into the cache folder. What this misses (a
+launch that depends on contents, an argument that is no plain tensor) is compiled later by the first
+worker that runs the program.
 
-Covered: kernels of all workloads side by side (a process each), autotuned kernels (every
-configuration), errors of the compiler.
+Covered: distinct kernels side by side (a process each), autotuned kernels (every configuration),
+errors of the compiler.
 Not covered: anything about a GPU but its compute capability.
 
 Runs in the builder's worker, which the warm parent forked: everything is imported there.
@@ -15,17 +16,29 @@ Runs in the builder's worker, which the warm parent forked: everything is import
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import select
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.types import JsonObject
 
+if TYPE_CHECKING:
+    import torch
+
 _WARP = 32
+# What torch imports when fake tensors are first used. They cannot be used in the warm parent: that
+# opens the GPU, which starts a thread.
+_FOR_FAKE_TENSORS = (
+    "torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes", "torch._refs",
+    "torch._decomp", "torch._meta_registrations", "torch._prims", "torch._inductor.config",
+    "torch._dynamo.utils",
+)  # fmt: skip
 _MESSAGE_BYTES = 4000
 
 
@@ -33,18 +46,16 @@ def warm_up(*, compiles: bool) -> None:
     """In the warm parent, once: what Triton finds out by starting programs (ptxas' version, the
     driver's folder, the platform) or by reading all of its files. Workers inherit it and need not
     start any. compiles: also what `compile_all` needs, which takes a second or more to import."""
-    import torch
     import triton.compiler.code_generator
-    from torch._subclasses.fake_tensor import FakeTensorMode
     from triton.backends.nvidia import compiler, driver
     from triton.runtime import build, cache
 
     assert triton.compiler.code_generator
     cache.triton_key()
     build.platform_key()
-    if compiles:
-        with FakeTensorMode():
-            torch.empty(2, 2).add(1)
+    for name in _FOR_FAKE_TENSORS if compiles else ():
+        with contextlib.suppress(ImportError):  # names of torch's own, which may change
+            importlib.import_module(name)
     for architecture in (80, 90, 100):
         compiler.get_ptxas_version(architecture)
     try:
@@ -63,26 +74,135 @@ def compile_all(
 ) -> JsonObject:
     """Compile for every workload. tensors: {"inputs" | "outputs": [(name, dtype, shape)...]}.
 
-    Returns {"ok": true, "missed": N} (workloads whose kernels are left to the first worker), or
-    {"ok": false, "message"} if a kernel does not compile.
+    Returns {"ok": true, "missed": N, "kernels": M} (workloads or launches that are left to the
+    first worker; kernels compiled), or {"ok": false, "message"} if a kernel does not compile.
     """
-    deadline = time.monotonic() + seconds
-    waiting, missed = list(workloads), 0
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        answer: JsonObject = {"ok": True, "missed": len(workloads), "kernels": 0}
+        try:
+            launches, missed = _launches(run, tensors, workloads, capability)
+            answer = _compile_each(launches, processes)
+            answer["missed"] = missed + answer.get("missed", 0)
+        finally:  # what a program raises, it raises again where it is run
+            os.write(writing, json.dumps(answer).encode())
+            os._exit(0)
+    os.close(writing)
+    try:
+        if not select.select([reading], [], [], seconds)[0]:
+            return {"ok": False, "timeout": True, "message": "compiling did not end in time"}
+        data = os.read(reading, 2 * _MESSAGE_BYTES)
+        found: JsonObject = json.loads(data) if data else {"ok": True, "missed": len(workloads)}
+        return found
+    finally:
+        os.close(reading)
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """One distinct kernel: the call that compiles it."""
+
+    function: Any
+    arguments: tuple[object, ...]
+    named: Mapping[str, object]
+
+
+def _launches(
+    run: Callable[[SimpleNamespace, SimpleNamespace], object],
+    tensors: Mapping[str, Sequence[tuple[str, str, tuple[str | int, ...]]]],
+    workloads: Sequence[Mapping[str, int]],
+    capability: int,
+) -> tuple[list[_Launch], int]:
+    """The distinct kernels that `run` launches for these workloads, and for how many of them it did
+    not come to its end."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+    from triton.runtime import driver
+    from triton.runtime.autotuner import Autotuner
+    from triton.runtime.jit import JITFunction
+
+    driver.set_active(_stub_driver(capability))
+    torch._C._cuda_getDeviceCount = lambda: 0  # looking for a device costs seconds where none is
+    # A descriptor of a tensor asks for its address; allocations are aligned to 256 bytes at least.
+    FakeTensor.data_ptr = _aligned_address  # type: ignore[assignment]
+    found: dict[object, _Launch] = {}
+    launch = JITFunction.run
+
+    def note(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        arguments = tuple(map(_pointer, args))
+        named = {name: _pointer(value) for name, value in kwargs.items()}
+        found.setdefault(_identity(self, arguments, named), _Launch(self, arguments, named))
+
+    def every_configuration(self: Any, *args: Any, **kwargs: Any) -> None:
+        for configuration in self.configs:
+            self.fn.run(*args, **kwargs, **configuration.all_kwargs())
+
+    JITFunction.run, tuned = note, Autotuner.run
+    Autotuner.run = every_configuration
+    missed = 0
+    for axes in workloads:
+        ended = False
+        with contextlib.suppress(*_program_errors()), FakeTensorMode():
+            made = {
+                group: {
+                    name: torch.empty(
+                        tuple(axes[s] if isinstance(s, str) else s for s in shape),
+                        dtype=getattr(torch, dtype),
+                        # A torch without CUDA cannot pretend to have it; kernels look the same.
+                        device="cuda" if torch.version.cuda else "cpu",
+                    )
+                    for name, dtype, shape in rows
+                }
+                for group, rows in tensors.items()
+            }
+            run(SimpleNamespace(**axes, **made["inputs"]), SimpleNamespace(**made["outputs"]))
+            ended = True
+        missed += not ended
+    JITFunction.run, Autotuner.run = launch, tuned
+    return list(found.values()), missed
+
+
+def _aligned_address(tensor: torch.Tensor) -> int:
+    return 256 + int(tensor.storage_offset()) * tensor.element_size()
+
+
+def _program_errors() -> tuple[type[BaseException], ...]:
+    """What a program may raise on tensors without contents; it is left to the GPU then."""
+    return (
+        ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError,
+        OSError, RuntimeError, TypeError, ValueError,
+    )  # fmt: skip
+
+
+def _identity(function: Any, arguments: tuple[object, ...], named: Mapping[str, object]) -> object:
+    """Equal for launches that Triton compiles once."""
+    from triton.runtime.jit import compute_cache_key
+
+    try:
+        _, keys, _, _, binder = function.device_caches[0]
+        _, specialization, options = binder(*arguments, **named, debug=False)
+        return function, compute_cache_key(keys, specialization, options)
+    except (AttributeError, KeyError, TypeError, ValueError):  # another Triton than 3.6
+        return function, repr((arguments, sorted(named.items(), key=lambda item: item[0])))
+
+
+def _compile_each(launches: Sequence[_Launch], processes: int) -> JsonObject:
+    """Compile side by side, a process each."""
+    waiting, missed = list(launches), 0
     running: dict[int, int] = {}  # pipe -> process
     while waiting or running:
         while waiting and len(running) < processes:
             reading, writing = os.pipe()
-            axes = waiting.pop(0)
+            launch = waiting.pop(0)
             child = os.fork()
             if child == 0:
                 os.close(reading)
-                _child(writing, run, tensors, axes, capability)
+                _compile_one(launch, writing)
             os.close(writing)
             running[reading] = child
-        ready = select.select(list(running), [], [], max(0.0, deadline - time.monotonic()))[0]
-        if not ready:
-            return {"ok": False, "timeout": True, "message": "compiling did not end in time"}
-        for reading in ready:
+        for reading in select.select(list(running), [], [])[0]:
             data = os.read(reading, _MESSAGE_BYTES)
             os.close(reading)
             os.waitpid(running.pop(reading), 0)
@@ -90,79 +210,23 @@ def compile_all(
             if "error" in answer:
                 return {"ok": False, "message": answer["error"]}
             missed += bool(answer["missed"])
-    return {"ok": True, "missed": missed}
+    return {"ok": True, "missed": missed, "kernels": len(launches)}
 
 
-def _child(
-    writing: int,
-    run: Callable[[SimpleNamespace, SimpleNamespace], object],
-    tensors: Mapping[str, Sequence[tuple[str, str, tuple[str | int, ...]]]],
-    axes: Mapping[str, int],
-    capability: int,
-) -> NoReturn:
-    answer: JsonObject = {"missed": True}
-    try:
-        answer = {"missed": bool(_compile(run, tensors, axes, capability))}
-    except _compile_errors() as error:
-        text = f"{type(error).__name__}: {error}"
-        answer = {"error": text.encode()[-_MESSAGE_BYTES // 2 :].decode("utf-8", "replace")}
-    finally:  # whatever else a program raises, it raises again where it is run
-        os.write(writing, json.dumps(answer).encode())
-        os._exit(0)
-
-
-def _compile_errors() -> tuple[type[BaseException], ...]:
+def _compile_one(launch: _Launch, writing: int) -> NoReturn:
     from triton.compiler.errors import CompilationError
     from triton.runtime.errors import PTXASError
 
-    return CompilationError, PTXASError
-
-
-def _compile(
-    run: Callable[[SimpleNamespace, SimpleNamespace], object],
-    tensors: Mapping[str, Sequence[tuple[str, str, tuple[str | int, ...]]]],
-    axes: Mapping[str, int],
-    capability: int,
-) -> int:
-    """One workload; returns how many launches were missed."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from triton.runtime import driver
-    from triton.runtime.autotuner import Autotuner, Heuristics
-    from triton.runtime.jit import JITFunction
-
-    driver.set_active(_stub_driver(capability))
-    missed: list[str] = []
-    launch = JITFunction.run
-
-    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        named = {name: _pointer(value) for name, value in kwargs.items()}
-        kernel = launch(self, *map(_pointer, args), grid=grid, warmup=True, **named)
-        _launch_stub(kernel, missed)
-        return kernel
-
-    def every_configuration(self: Any, *args: Any, **kwargs: Any) -> None:
-        for configuration in self.configs:
-            self.fn.run(*args, **kwargs, **configuration.all_kwargs())
-
-    JITFunction.run = compile_only
-    Autotuner.run = every_configuration
-    assert Heuristics.run  # goes on to the function below it
-    with FakeTensorMode():
-        made = {
-            group: {
-                name: torch.empty(
-                    tuple(axes[s] if isinstance(s, str) else s for s in shape),
-                    dtype=getattr(torch, dtype),
-                    # A torch without CUDA cannot pretend to have it; kernels look the same.
-                    device="cuda" if torch.version.cuda else "cpu",
-                )
-                for name, dtype, shape in rows
-            }
-            for group, rows in tensors.items()
-        }
-        run(SimpleNamespace(**axes, **made["inputs"]), SimpleNamespace(**made["outputs"]))
-    return len(missed)
+    answer: JsonObject = {"missed": True}
+    try:
+        kernel = launch.function.run(*launch.arguments, grid=(1,), warmup=True, **launch.named)
+        answer = {"missed": not _launch_stub(kernel)}
+    except (CompilationError, PTXASError) as error:
+        text = f"{type(error).__name__}: {error}"
+        answer = {"error": text.encode()[-_MESSAGE_BYTES // 2 :].decode("utf-8", "replace")}
+    finally:
+        os.write(writing, json.dumps(answer).encode())
+        os._exit(0)
 
 
 class _Pointer:
@@ -187,15 +251,16 @@ def _pointer(argument: object) -> object:
     return _Pointer(argument.dtype, int(argument.storage_offset()) * argument.element_size())
 
 
-def _launch_stub(kernel: Any, missed: list[str]) -> None:
-    """Build the C stub that launches a kernel, too: it is in the same cache."""
+def _launch_stub(kernel: Any) -> bool:
+    """Build the C stub that launches a kernel, too, into the same cache. Whether it is there."""
     from triton.backends.nvidia.driver import CudaLauncher, CudaUtils
 
     try:
         CudaUtils()
         CudaLauncher(kernel.src, kernel.metadata)
-    except (AssertionError, ImportError, OSError, RuntimeError) as error:
-        missed.append(str(error))  # without NVIDIA's driver there is nothing to link with
+    except (AssertionError, ImportError, OSError, RuntimeError):
+        return False  # without NVIDIA's driver there is nothing to link with
+    return True
 
 
 def _stub_driver(capability: int) -> Any:

@@ -25,9 +25,9 @@ from harness.evaluate.build import BuildFailure, Built, useful_lines
 from harness.evaluate.cache import write_whole
 from harness.evaluate.channel import ChannelError, ChannelTimeout
 from harness.evaluate.launcher import Limits, WarmParent
-from harness.evaluate.program import CODE_FILE, KERNEL_CACHE, gpu_environment, pack
+from harness.evaluate.program import CODE_FILE, KERNEL_CACHE, gpu_environment, pack, signature_json
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import signature_json, worker_environment
+from harness.evaluate.side import worker_environment
 from harness.suite import Signature
 from harness.types import JsonObject, Workload, canonical_json, content_hash
 
@@ -64,7 +64,8 @@ class TritonBuilder:
                 record = json.loads((self._folder / f"{key}.json").read_text())
                 if record["failure"] is not None:
                     return BuildFailure(record["failure"], False, record["seconds"])
-                return Built((self._folder / f"{key}.tar").read_bytes(), record["seconds"])
+                archive = (self._folder / f"{key}.tar").read_bytes()
+                return Built(archive, record["seconds"], record["missed"])
             except (OSError, ValueError, KeyError):
                 pass  # not there, or torn by a kill: build it again
         with machine.busy():
@@ -73,7 +74,8 @@ class TritonBuilder:
             if isinstance(result, Built):
                 write_whole(self._folder / f"{key}.tar", result.code)
             failure = result.message if isinstance(result, BuildFailure) else None
-            record = {"failure": failure, "seconds": result.seconds}
+            missed = result.missed if isinstance(result, Built) else 0
+            record = {"failure": failure, "seconds": result.seconds, "missed": missed}
             write_whole(self._folder / f"{key}.json", json.dumps(record).encode())
         return result
 
@@ -96,7 +98,9 @@ class TritonBuilder:
                     cpu_seconds=int(settings.build_timeout_seconds) + 1,
                     open_files=512,
                 ),
-                environment=worker_environment(1) | gpu_environment(),
+                environment=worker_environment(1)
+                | gpu_environment()
+                | {"CUDA_VISIBLE_DEVICES": ""},
                 job_writable=True,
                 trusted=self._parent.isolation.way == "none",
             )
@@ -121,9 +125,10 @@ class TritonBuilder:
                     str(answer.get("message", "the program did not load"))[:4000]
                 )
                 return BuildFailure(message, answer.get("timeout") is True, seconds)
-            missed = answer.get("missed")
-            self.missed += missed if isinstance(missed, int) else len(axes)
-            return Built(pack(folder / KERNEL_CACHE), seconds)
+            told = answer.get("missed")
+            missed = told if isinstance(told, int) else len(axes)
+            self.missed += missed
+            return Built(pack(folder / KERNEL_CACHE), seconds, missed)
         except ChannelTimeout:
             seconds = time.perf_counter() - started
             return BuildFailure("compiling did not end in time", True, seconds)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.evaluate.cuda_driver import Stopwatch
 from harness.evaluate.libraries import foreign_libraries
-from harness.evaluate.program import Call, CandidateFailure, Clocks
+from harness.evaluate.program import Batch, Call, CandidateFailure, Clocks
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
 from harness.suite import Task
@@ -101,7 +102,8 @@ def check_event_clocks(
     """
     mine = statistics.median(c.wall_ns - c.worker.call_ns for c in candidate) / 1e3
     usual = statistics.median(c.wall_ns - c.worker.call_ns for c in baseline) / 1e3
-    resolution = clock_resolution_us(baseline, settings)
+    longest = statistics.median(c.worker.call_ns for c in candidate) / 1e3
+    resolution = clock_resolution_us(baseline, settings) + settings.gpu_clock_drift * longest
     tail = statistics.median(c.worker.tail_ns for c in candidate) / 1e3
     if mine - usual <= resolution and tail <= resolution:
         return
@@ -114,6 +116,27 @@ def check_event_clocks(
         "the call",
         {"beyond_us": mine - usual, "tail_us": tail, "resolution_us": resolution},
     )
+
+
+def check_batch_clocks(batch: Batch, typical: Clocks, settings: EvaluatorSettings) -> str:
+    """Calls back to back in one request: an error of the two-clock test is divided by their number.
+
+    By the judge's clock a call of the batch may last as long as a single call by its events, or as
+    its host code, whichever is longer (the device is then kept waiting). Returns what to show.
+    """
+    hold_ns = Stopwatch.DELAY_NS + 1e3 * settings.gpu_clock_slack_us
+    each_us = max(0.0, batch.wall_ns - hold_ns) / batch.calls / 1e3
+    single_us = max(typical.worker.call_ns, typical.worker.host_ns) / 1e3
+    allowed_us = (1 + settings.batch_slack) * single_us + settings.batch_call_us
+    if each_us > allowed_us:
+        raise CandidateFailure(
+            Status.REJECTED,
+            "two_clocks",
+            f"{batch.calls} calls back to back last {each_us:.1f} us each by the judge's clock; "
+            f"single calls were told to last {single_us:.1f} us",
+            {"calls": batch.calls, "each_us": each_us, "single_us": single_us},
+        )
+    return f"{batch.calls} calls back to back: {each_us:.1f} us each"
 
 
 def check_floor(

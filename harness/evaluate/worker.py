@@ -12,6 +12,9 @@ Runs in a process forked from the warm parent after the sandbox has been entered
      back to back, timed as one
     {"op": "compile", "workloads": [AXES...], "capability", "processes", "seconds"} -> of a Triton
      program, where there is no GPU (triton_ahead.py)
+    {"op": "defer"}, {"op": "keep", "kept": bool}, {"op": "fetch", "slot": SLOT}: of a submission
+     (inspected_side.py, python_program.py) -> {"ok": true}
+    {"op": "report"} -> {"ok": true, "report": {...}}: what it says of itself
     {"op": "error"} -> {"error_class": ..., "message": ...} of the last call that returned non-zero
 Each may answer {"ok": false, "error_class", "message"}. Then frames: RUN and PLAN on a slot, and
 PING.
@@ -39,10 +42,13 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from harness.evaluate.channel import Kind, WorkerEnd, WorkerTimes
 from harness.types import JsonObject
+
+if TYPE_CHECKING:
+    from harness.evaluate.python_program import PythonProgram
 
 MESSAGE_CHARACTERS = 2000
 ITEM_BYTES: Mapping[str, int] = {
@@ -136,6 +142,10 @@ class Machine(Protocol):
         """Calls back to back, timed as one; ends at the first that returns non-zero."""
         ...
 
+    def fetch(self, program: PythonProgram, slot: int) -> None:
+        """Copy what the slot's last call returned into its outputs, outside any call."""
+        ...
+
     def native(self, path: str, interface: Interface) -> Program:
         """A shared library behind the C ABI, loaded."""
         ...
@@ -176,6 +186,9 @@ class HostMachine:
         for slot in slots:
             code = code or program.run(slot)
         return code, WorkerTimes(time.perf_counter_ns() - start)
+
+    def fetch(self, program: PythonProgram, slot: int) -> None:
+        program.fetch(slot)
 
     def native(self, path: str, interface: Interface) -> Program:
         from harness.evaluate.cpp_program import CppProgram
@@ -231,6 +244,8 @@ class Worker:
                 return self._compile(request)
             if request["op"] == "batch":
                 return self._batch(request["slots"])
+            if request["op"] in ("defer", "keep", "fetch", "report"):
+                return self._inspect(request)
             if request["op"] == "error":
                 return self._error
             raise CandidateError("protocol", f"unknown op {request['op']!r}")
@@ -295,6 +310,22 @@ class Worker:
             request["processes"],
             request["seconds"],
         )
+
+    def _inspect(self, request: JsonObject) -> JsonObject:
+        from harness.evaluate.python_program import PythonProgram
+
+        program = self._program
+        if not isinstance(program, PythonProgram):
+            raise CandidateError("protocol", "only a program in Python can be inspected")
+        if request["op"] == "report":
+            return {"ok": True, "report": program.report()}
+        if request["op"] == "fetch":
+            self._machine.fetch(program, int(request["slot"]))
+        elif request["op"] == "keep":
+            program.keep(kept=bool(request["kept"]))
+        else:
+            program.deferred = True
+        return {"ok": True}
 
     def _batch(self, slots: Sequence[int]) -> JsonObject:
         if self._program is None:

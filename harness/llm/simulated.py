@@ -27,10 +27,9 @@ import random
 from collections.abc import Mapping
 
 from harness.design_space import DesignSpace
-from harness.errors import UsageError
 from harness.llm.client import Reply, Request
 from harness.llm.simulated_design import slower_design, wanted_design
-from harness.llm.simulated_faults import C_LIKE, with_compile_error, with_wrong_result
+from harness.llm.simulated_faults import with_compile_error, with_wrong_result
 from harness.llm.simulated_forms import make_draft, spoilt, written
 from harness.llm.simulated_knobs import Knobs, WorldModelKnob
 from harness.llm.simulated_noise import noise_edits
@@ -58,8 +57,7 @@ class SimulatedModel:
     get the same answers in every run, as from no model that samples.
 
     waits: False, since it computes its answer and never waits for a network; `Reply.seconds` is the
-    modelled latency, which nobody slept. Raises UsageError if a space is in a language for which
-    the asked-for mistakes are not defined.
+    modelled latency, which nobody slept.
     """
 
     waits = False
@@ -70,14 +68,6 @@ class SimulatedModel:
         self.knobs = knobs
         self._run_seed = run_seed
         self._spaces = {space.name: space for space in spaces.values()}
-        if knobs.compile_error + knobs.wrong_result > 0:
-            for space in self._spaces.values():
-                if space.language not in C_LIKE:
-                    raise UsageError(
-                        f"Design space {space.name} is in {space.language}; the simulated model "
-                        f"can inject faults into {' and '.join(C_LIKE)} only. Set compile_error "
-                        "and wrong_result to 0."
-                    )
 
     def describe(self) -> JsonObject:
         """For the manifest: every knob, and the design spaces with their sizes and priors."""
@@ -136,9 +126,9 @@ class SimulatedModel:
             design = slower_design(space, design, prompt.current.configuration) or design
         program = space.render(design)
         if mistake == "compile_error":
-            program = with_compile_error(program, rng)
+            program = with_compile_error(program, rng, space.language)
         if mistake == "wrong_result":
-            program = with_wrong_result(program, rng) or program
+            program = with_wrong_result(program, rng, space.language) or program
         draft = make_draft(prompt, design, program)
         if mistake == "format_error":
             return spoilt(prompt.text, draft, rng)

@@ -1,6 +1,6 @@
 """Mistakes of the simulated model inside its programs: textual faults in correct ones.
 
-Covered, for C-like programs (C++, CUDA):
+Covered, for C-like programs (C++, CUDA; Python and Triton: simulated_faults_python.py):
 
     does not compile   undeclared identifier, undeclared function, missing semicolon, wrong type,
                        missing brace
@@ -21,10 +21,11 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
+from harness.llm import simulated_faults_python as python
 from harness.types import Language
 
 C_LIKE: tuple[Language, ...] = ("cpp", "cuda")
-"""Languages whose programs the textual faults are defined for."""
+"""Languages whose programs this module's faults are defined for."""
 
 _SKIPPED = re.compile(
     r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])+'|^[ \t]*#(?:\\\n|[^\n])*",
@@ -52,17 +53,19 @@ def code_only(program: str) -> str:
     return _SKIPPED.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), program)
 
 
-def with_compile_error(program: str, rng: random.Random) -> str:
+def with_compile_error(program: str, rng: random.Random, language: Language = "cpp") -> str:
     """The program with one fault that no compiler accepts."""
-    broken = _first_that_applies(list(COMPILE_FAULTS.values()), program, rng)
+    faults = COMPILE_FAULTS if language in C_LIKE else python.COMPILE_FAULTS
+    broken = _first_that_applies(list(faults.values()), program, rng)
     # A program without a return statement, a semicolon or a brace still gets one brace too many.
     return broken if broken is not None else program.rstrip() + "\n}\n"
 
 
-def with_wrong_result(program: str, rng: random.Random) -> str | None:
+def with_wrong_result(program: str, rng: random.Random, language: Language = "cpp") -> str | None:
     """The program with one fault that compiles and computes something else; None where the text has
     no place for any."""
-    return _first_that_applies(list(WRONG_RESULT_FAULTS.values()), program, rng)
+    faults = WRONG_RESULT_FAULTS if language in C_LIKE else python.WRONG_RESULT_FAULTS
+    return _first_that_applies(list(faults.values()), program, rng)
 
 
 Fault = Callable[[str, random.Random], str | None]
