@@ -115,6 +115,15 @@ class Bench(ABC):
         """The least number of randomised blocks of a confirmation."""
         return self.settings.confirm_min_blocks
 
+    @property
+    def warmup_calls(self) -> int:
+        """Untimed calls per workload and side."""
+        return self.settings.warmup_calls
+
+    def confirm_calls(self, slots: int) -> int:
+        """Calls per workload, side and block of a confirmation."""
+        return slots
+
     @abstractmethod
     def blocks(self, baseline_ns: float, slots: int) -> Blocks:
         """The blocks of a workload in search, by the baseline's latency."""

@@ -152,9 +152,7 @@ class Session:
             for position in rng.permutation(len(final)):
                 workload = final[int(position)]
                 baseline.bind(workload)
-                warm = [
-                    self._bench.fresh(workload, rng) for _ in range(judge.settings.warmup_calls)
-                ]
+                warm = [self._bench.fresh(workload, rng) for _ in range(self._bench.warmup_calls)]
                 judge.baseline_block(baseline, warm, rng)
                 made = self._measure(sides, baseline, workload, warm, rng)
                 if made is None:
@@ -172,7 +170,8 @@ class Session:
     ) -> dict[str, tuple[list[Clocks], list[Clocks]]] | None:
         """One workload of one block, or None if a finalist failed."""
         judge, bench = self._judge, self._bench
-        contents = [bench.fresh(workload, rng) for _ in range(baseline.slots)]
+        calls = bench.confirm_calls(baseline.slots)
+        contents = [bench.fresh(workload, rng) for _ in range(calls)]
         theirs: list[Call] = []
         waiting: dict[str, list[Call]] = {}  # until the baseline's outputs are there
         made: dict[str, list[Clocks]] = {}

@@ -194,6 +194,13 @@ class GpuBench(Bench):
             return self.settings.confirm_min_blocks
         return self.settings.gpu_confirm_min_blocks
 
+    @property
+    def warmup_calls(self) -> int:
+        return self.settings.gpu_warmup_calls
+
+    def confirm_calls(self, slots: int) -> int:
+        return min(slots, self.settings.gpu_confirm_calls)
+
     def blocks(self, baseline_ns: float, slots: int) -> Blocks:
         settings = self.settings
         if self._driver is None:

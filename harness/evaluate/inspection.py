@@ -223,16 +223,16 @@ class Inspector:
         judge, bench, rng, settings = self._judge, self._bench, self._rng, self._judge.settings
         side = self._bound(workload)
         baseline.bind(workload)
-        warm = [bench.fresh(workload, rng) for _ in range(settings.warmup_calls)]
+        warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         mine = side.run_block(warm, rng)
         theirs = judge.baseline_block(baseline, warm, rng)
-        calls, usual = side.slots, _fastest(theirs)
-        slow = _fastest(mine) > settings.slow_factor * usual
-        if slow:
-            calls = settings.slow_samples
+        usual = _fastest(theirs)
+        blocks = bench.blocks(usual, side.slots)
+        calls, count = blocks.calls, blocks.least
+        if _fastest(mine) > settings.slow_factor * usual:
+            calls, count = settings.slow_samples, 1
             made.flags.append(f"{calls} samples: slower than {settings.slow_factor:g} x baseline")
         calls = min(calls, side.slots)
-        count = 1 if slow else bench.blocks(usual, calls)[1]
         watch, repeats = bench.watch(), settings.steal_repeats
         done = 0
         while done < count:

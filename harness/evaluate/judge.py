@@ -171,7 +171,7 @@ class Judge:
         baseline = self._baseline_side()
         side.bind(workload)
         baseline.bind(workload)
-        warm = [self.bench.fresh(workload, rng) for _ in range(settings.warmup_calls)]
+        warm = [self.bench.fresh(workload, rng) for _ in range(self.bench.warmup_calls)]
         candidate_warm = _fastest(side.run_block(warm, rng))
         baseline_warm = _fastest(self.baseline_block(baseline, warm, rng))
         slow = candidate_warm > settings.slow_factor * baseline_warm

@@ -65,8 +65,14 @@ class EvaluatorSettings:
     these limits: what a candidate does cannot change how often it is measured. With twice as many
     the intervals were as narrow (half-widths of 0.1 to 0.5 %), and an evaluation took 7 s."""
 
+    gpu_warmup_calls: int = 1
+    """Like `warmup_calls`, on a GPU: a program was verified in the same worker before, and no
+    thread pools start."""
+
     gpu_confirm_min_blocks: int = 5
-    """Like `confirm_min_blocks`, on a GPU, where blocks differ by tenths of a percent."""
+    gpu_confirm_calls: int = 4
+    """Like `confirm_min_blocks`, on a GPU, where blocks differ by tenths of a percent; and the most
+    calls of each side in a block."""
 
     gpu_memory_share: float = 0.08
     """Share of the device's memory for one side's ring: with both sides' rings, the private copies
