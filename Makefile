@@ -3,12 +3,14 @@
 #   make compare   compare methods and write a report     make test    the test suite
 #   make report    rebuild the report of a run folder     make check   lint, format, types
 #   make bench     the benchmarks                         make zoo     the evaluator against its cheats
+#   make test-gpu  the tests that need an NVIDIA GPU      make bench-gpu  the benchmarks that need one
 #   make prepare   environments of foreign packages, which compare otherwise makes when it needs them
 #
 #   make compare TASKS="matmul softmax" METHODS="best_of_n ksearch[k=3]" SEEDS=3 BUDGET=20 RUNS=runs/a
 #
 # PYTHON=/path/to/python uses that interpreter and installs nothing (it lists what is missing).
 # TORCH_INDEX=URL takes torch from that index, e.g. https://download.pytorch.org/whl/cpu (CPU only).
+# WHEELS=FOLDER, for prepare: takes carried wheels instead of the package index.
 # What each variable of `compare` means: harness compare --help.
 
 SUITE ?= cpu
@@ -23,6 +25,7 @@ RUNS ?= runs/comparison
 JOBS ?=
 YES ?=
 TORCH_INDEX ?=
+WHEELS ?=
 
 VENV := .venv
 pip := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
@@ -38,7 +41,7 @@ else
   dev := $(VENV)/.dev
 endif
 
-.PHONY: compare report test bench check zoo prepare check-python check-python-dev
+.PHONY: compare report test test-gpu bench bench-gpu check zoo prepare check-python check-python-dev
 .DEFAULT_GOAL := compare
 
 compare: $(core)
@@ -52,13 +55,19 @@ report: $(core)
 	@$(python) -m harness report '$(RUNS)'
 
 prepare: $(core)
-	@$(python) -m harness prepare
+	@$(python) -m harness prepare $(if $(WHEELS),--wheels '$(WHEELS)')
 
 zoo: $(core)
 	@$(python) -m tests.zoo.scorecard
 
 test: $(dev)
 	@$(python) -m pytest
+
+test-gpu: $(dev)
+	@$(python) -m pytest tests/test_gpu_device.py tests/test_gpu_zoo.py
+
+bench-gpu: $(dev)
+	@$(python) -m pytest benchmarks/bench_gpu.py --benchmark-only -s
 
 bench: $(dev)
 	@$(python) -m pytest benchmarks --benchmark-only
@@ -89,11 +98,11 @@ $(VENV)/bin/python:
 	  rm -rf $(VENV); \
 	  echo "Cannot make $(VENV). On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
-# A torch that is there and fits is kept: then the pin of constraints.txt is left out.
+# A torch that is there and fits is kept: then the pins of constraints.txt are left out.
 $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), once (torch is the large part) ..."
 	@if $(python) $(torch_fits) 2>/dev/null; then \
-	  grep -v '^torch' constraints.txt > $(VENV)/constraints.txt || true; \
+	  grep -vE '^(torch|triton)' constraints.txt > $(VENV)/constraints.txt || true; \
 	else \
 	  cp constraints.txt $(VENV)/constraints.txt; \
 	  $(if $(TORCH_INDEX),$(pip) install --index-url '$(TORCH_INDEX)' -c constraints.txt torch;,) \

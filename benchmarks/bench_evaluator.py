@@ -29,13 +29,13 @@ def evaluator():
 @pytest.mark.parametrize("task_name", [task.name for task in SUITE.tasks])
 def test_an_evaluation_beside_building_and_timing(benchmark, evaluator, task_name: str) -> None:
     source, header = SUITE.task(task_name).start("cpp"), evaluator.header(task_name, "cpp")
-    built = evaluator._builder.build(source, header)
+    built = evaluator._backend._builder.build(source, header)
     assert isinstance(built, Built)
     code = base64.b64encode(built.code).decode()
     seconds: list[float] = []
 
     def evaluate() -> None:
-        answer = evaluator._ask(
+        answer = evaluator._backend.ask(
             {"op": "evaluate", "task": task_name, "id": f"candidate {len(seconds)}",
              "language": "cpp", "code": code}
         )  # fmt: skip

@@ -15,16 +15,20 @@ Covered: one device of one machine. Not covered: choosing the device (local.py).
 from __future__ import annotations
 
 import math
+import shutil
 import statistics
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from harness.evaluate import gpu_lock
 from harness.evaluate.bench import Bench, Blocks, Watch
+from harness.evaluate.channel import ChannelError
 from harness.evaluate.check import Mismatch
 from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
@@ -39,11 +43,11 @@ from harness.evaluate.gpu_memory import (
     slots_within,
 )
 from harness.evaluate.inspected_side import InspectedSide
-from harness.evaluate.launcher import WarmParent
+from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program, Role
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import Side
+from harness.evaluate.side import Side, worker_environment
 from harness.evaluate.verification import check_batch_clocks, check_call, check_event_clocks
 from harness.suite import TorchTask
 from harness.types import Status, Workload
@@ -256,3 +260,31 @@ class _GpuWatch(Watch):
                 off = off or abs(value / statistics.median(history) - 1) > self._drift
             history.append(value)
         return off or bool(self._sensors.read().get("throttled"))
+
+
+def ipc_works(parent: WarmParent, driver: Driver) -> bool:
+    """Whether a worker in its sandbox can open an allocation of this process. Tried, not asked: it
+    depends on the driver, on namespaces and on what a container allows."""
+    folder = Path(tempfile.mkdtemp(prefix="harness-probe-"))
+    size = 2 << 20
+    address = driver.allocate(size)
+    try:
+        source = {"slot": 0, "bytes": size, "ipc": driver.export(address).hex()}
+        worker = parent.start_worker(
+            job_folder=folder,
+            descriptors=[],
+            limits=Limits(pids=64, memory_bytes=32 << 30, open_files=1024),
+            environment=worker_environment(1),
+            trusted=True,
+            gpu="driver",
+        )
+        try:
+            worker.channel.send_json({"op": "memory", "memory": [source]})
+            return worker.channel.receive_json(10.0).get("ok") is True
+        finally:
+            worker.kill()
+    except (CudaError, ChannelError):
+        return False
+    finally:
+        driver.free(address)
+        shutil.rmtree(folder, ignore_errors=True)

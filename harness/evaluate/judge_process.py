@@ -26,7 +26,7 @@ from harness.errors import HarnessError
 from harness.evaluate.bench import Bench, CpuBench
 from harness.evaluate.confirmation import Session
 from harness.evaluate.cuda_driver import CudaError, Driver
-from harness.evaluate.gpu_bench import GpuBench
+from harness.evaluate.gpu_bench import GpuBench, ipc_works
 from harness.evaluate.gpu_peaks import measured_peaks, published_peaks
 from harness.evaluate.inspected import inspection_to_json
 from harness.evaluate.inspection import Inspector
@@ -58,7 +58,6 @@ class JudgeProcess:
         self._trusted = bool(setup["trust_candidates"])
         isolation = isolation_from_json(setup["isolation"])
         self._device: Device | Literal["interpreter"] = setup["device"]
-        self._sharing: Literal["ipc", "host"] = setup["sharing"]
         self._driver = Driver() if self._device == "cuda" else None
         if self._device == "cpu":
             self._parents = {
@@ -71,6 +70,9 @@ class JudgeProcess:
                 "torch": WarmParent("triton", isolation, parent_environment()),
             }
         self._peaks = self._find_peaks(setup["peaks"])
+        self._sharing: Literal["ipc", "host"] = "host"
+        if self._driver is not None and self._settings.gpu_sharing == "ipc":
+            self._sharing = "ipc" if ipc_works(self._parents["native"], self._driver) else "host"
         self._judges: dict[str, Judge] = {}
 
     def _find_peaks(self, known: JsonObject | None) -> Peaks:

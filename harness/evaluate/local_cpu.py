@@ -65,7 +65,6 @@ class CpuBackend:
         self._judge = LastingJudge(
             {
                 "device": "cpu",
-                "sharing": "host",
                 "suite": suite_name,
                 "sys_path": sys.path,
                 "settings": settings.to_json(),

@@ -76,7 +76,6 @@ class GpuBackend:
         self._held_seconds = self._compiling_seconds = 0.0
         setup = {
             "device": device,
-            "sharing": "ipc",
             "suite": suite_name,
             "sys_path": sys.path,
             "settings": settings.to_json(),

@@ -9,6 +9,7 @@ Not covered: tolerances (they belong to the task) and floors (they belong to the
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from harness.types import JsonObject
 
@@ -73,6 +74,10 @@ class EvaluatorSettings:
     gpu_confirm_calls: int = 4
     """Like `confirm_min_blocks`, on a GPU, where blocks differ by tenths of a percent; and the most
     calls of each side in a block."""
+
+    gpu_sharing: Literal["ipc", "host"] = "ipc"
+    """How a worker on a GPU gets its memory: CUDA IPC (where that is missing, "host" is taken), or
+    host memory that it copies before and after each call."""
 
     gpu_memory_share: float = 0.08
     """Share of the device's memory for one side's ring: with both sides' rings, the private copies

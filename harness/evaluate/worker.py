@@ -8,6 +8,7 @@ Runs in a process forked from the warm parent after the sandbox has been entered
     {"op": "bind", "workload": {"axes": {NAME: SIZE}}, "memory": [...], "slots": [{TENSOR: [INDEX,
      OFFSET]}...]} -> {"ok": true, "workspace_bytes": N}; INDEX: into the descriptors that the
      worker was started with, or into "memory" (gpu_worker.py)
+    {"op": "memory", "memory": [...]} -> {"ok": true}, if the worker can take it
     {"op": "batch", "slots": [SLOT...]} -> {"ok": true, "call_ns", "host_ns", "tail_ns"} of calls
      back to back, timed as one
     {"op": "compile", "workloads": [AXES...], "capability", "processes", "seconds"} -> of a Triton
@@ -240,6 +241,9 @@ class Worker:
                 return self._load(request)
             if request["op"] == "bind":
                 return self._bind(request)
+            if request["op"] == "memory":
+                self._machine.open(request["memory"])
+                return {"ok": True}
             if request["op"] == "compile":
                 return self._compile(request)
             if request["op"] == "batch":
