@@ -25,7 +25,6 @@ RUNS ?= runs/comparison
 JOBS ?=
 YES ?=
 TORCH_INDEX ?=
-WHEELS ?=
 
 VENV := .venv
 pip := $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input

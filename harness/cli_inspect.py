@@ -146,21 +146,37 @@ def prepare(
         list[str] | None,
         typer.Argument(metavar="[METHOD]...", help="Names, or module:attribute. Default: all."),
     ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            envvar="HARNESS_WHEELS",
+            exists=True,
+            file_okay=False,
+            help="Take wheels of this folder and packages of this Python, not the package index.",
+        ),
+    ] = None,
 ) -> None:
     """Install what methods need besides the harness, ahead of the first comparison.
 
     OpenEvolve and ShinkaEvolve run in environments of their own, which a comparison makes when it
     first needs them. Once made they need no network. Exit status 1 if one could not be made.
 
+    On a machine without a package index, --wheels names a folder of wheels (those in folders below
+    it count). What it lacks must be among the packages of this Python. A comparison finds such an
+    environment if the variable HARNESS_WHEELS names the same folder; one made as locked is
+    preferred.
+
     Examples:
 
     \b
     harness prepare
     harness prepare openevolve
+    harness prepare --wheels wheels
     """
     from harness.prepare import prepare_named
 
-    raise typer.Exit(0 if prepare_named(methods or [], typer.echo) else 1)
+    raise typer.Exit(0 if prepare_named(methods or [], typer.echo, wheels) else 1)
 
 
 def register(app: typer.Typer) -> None:

@@ -46,7 +46,8 @@ def rows() -> dict[int, list[str]]:
 
 
 def zoo_files(folder: str) -> set[str]:
-    return {path.name for path in (ZOO / folder).iterdir() if path.suffix in (".cpp", ".py")}
+    suffixes = (".cpp", ".cu", ".py")
+    return {path.name for path in (ZOO / folder).iterdir() if path.suffix in suffixes}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -98,7 +99,7 @@ def test_the_scorecard_has_a_row_for_each_of_the_57_hacks() -> None:
 
 
 def test_every_hack_has_evidence_or_says_why_not() -> None:
-    known = zoo_files("kernels")
+    known = zoo_files("kernels") | zoo_files("gpu")
     for number, (_, answer, evidence) in rows().items():
         kernels = set(_CODE.findall(evidence)) & known
         marked = re.findall(r"\*\*(protocol|GPU|not applicable yet)\*\*", answer + evidence)
@@ -122,7 +123,15 @@ def test_every_zoo_kernel_stands_in_the_row_of_each_of_its_hacks_and_in_no_other
     assert sorted(found ^ wanted) == []
 
 
-@pytest.mark.parametrize("folder", ["kernels", "second", "honest"])
+def test_every_zoo_program_for_a_gpu_stands_in_the_row_of_each_of_its_hacks() -> None:
+    shown = rows()
+    for exhibit in exhibits("gpu"):
+        for number in exhibit.hack.split(", "):
+            on_a_gpu = shown[int(number)][2].partition("on a GPU")[2]
+            assert exhibit.name in {Path(code).stem for code in _CODE.findall(on_a_gpu)}
+
+
+@pytest.mark.parametrize("folder", ["kernels", "second", "honest", "gpu"])
 def test_every_kernel_of_the_zoo_is_named_and_its_folder_is_counted(folder: str) -> None:
     files = zoo_files(folder)
     assert not files - set(_CODE.findall(HACKS))
@@ -131,8 +140,9 @@ def test_every_kernel_of_the_zoo_is_named_and_its_folder_is_counted(folder: str)
 
 
 def test_every_kernel_that_the_scorecard_names_exists() -> None:
-    files = zoo_files("kernels") | zoo_files("second") | zoo_files("honest")
-    named = {code for code in _CODE.findall(HACKS) if re.fullmatch(r"\w+\.(cpp|py)", code)}
+    folders = ("kernels", "second", "honest", "gpu", "gpu_honest")
+    files: set[str] = set().union(*map(zoo_files, folders))
+    named = {code for code in _CODE.findall(HACKS) if re.fullmatch(r"\w+\.(cpp|cu|py)", code)}
     assert not named - files
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli import app
 from harness.errors import EnvironmentMissing
 from harness.foreign import environments
 from harness.foreign.environments import PythonEnvironment
@@ -26,7 +29,7 @@ def index(tmp_path, monkeypatch):
     """A folder of wheels that is all that pip may use, and a cache of this test's own."""
     folder = tmp_path / "wheels"
     folder.mkdir()
-    for name in ("PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT"):
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT", "HARNESS_WHEELS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -35,24 +38,31 @@ def index(tmp_path, monkeypatch):
     return folder
 
 
-def wheel(folder: Path, name: str = "toypackage", content: str = "ANSWER = 42\n") -> str:
+def wheel(
+    folder: Path,
+    name: str = "toypackage",
+    content: str = "ANSWER = 42\n",
+    version: str = "1.0",
+    tag: str = "py3-none-any",
+) -> str:
     """Write a wheel; returns its line in a lock."""
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    info = f"{name}-1.0.dist-info"
+    path = folder / f"{name}-{version}-{tag}.whl"
+    info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{name}.py", content)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        archive.writestr(f"{info}/WHEEL", tag)
+        about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        archive.writestr(f"{info}/METADATA", about)
+        kind = f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n"
+        archive.writestr(f"{info}/WHEEL", kind)
         archive.writestr(f"{info}/RECORD", "")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return f"{name}==1.0 \\\n    --hash=sha256:{digest}\n"
+    return f"{name}=={version} \\\n    --hash=sha256:{digest}\n"
 
 
-def environment(tmp_path: Path, text: str) -> PythonEnvironment:
+def environment(tmp_path: Path, text: str, name: str = "toy-1.0") -> PythonEnvironment:
     lock = tmp_path / "requirements.lock"
     lock.write_text(text)
-    return PythonEnvironment("toy-1.0", lock, 1)
+    return PythonEnvironment(name, lock, 1)
 
 
 def test_an_environment_is_made_once_with_progress_and_then_found(index, tmp_path):
@@ -216,3 +226,152 @@ def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.delenv("HARNESS_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert environments.cache_folder() == tmp_path.resolve() / "kernel-search-harness"
+
+
+# --- carried wheels -------------------------------------------------------------------------------
+
+TOY = "toypackage-1.0"
+
+
+@pytest.fixture
+def carried(index, monkeypatch, tmp_path):
+    """A folder of carried wheels, and no packages in the system."""
+    monkeypatch.setenv("HARNESS_WHEELS", str(index))
+    monkeypatch.setattr(environments, "sites", lambda: [str(tmp_path / "system")])
+    (tmp_path / "system").mkdir()
+    return index
+
+
+def system(tmp_path: Path, *arguments: str) -> None:
+    """Put a package into the system: its name, content and version."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir(exist_ok=True)
+    wheel(folder, *arguments)
+    for path in folder.glob("*.whl"):
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(tmp_path / "system")
+        path.unlink()
+
+
+def make(made: PythonEnvironment) -> list[str]:
+    said: list[str] = []
+    made.make(said.append, threading.Event())
+    return said
+
+
+def output(made: PythonEnvironment, code: str) -> str:
+    command = [made.python(), "-P", "-s", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+OTHER = "other==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n"
+
+
+def test_carried_wheels_win_and_what_they_lack_is_the_systems(carried, tmp_path):
+    made = environment(tmp_path, wheel(carried) + OTHER, TOY)
+    system(tmp_path, "toypackage", "ANSWER = 41\n", "0.9")
+    system(tmp_path, "other", "ANSWER = 7\n", "2.0")
+    with pytest.raises(EnvironmentMissing, match="prepare --wheels"):
+        made.python()
+    said = make(made)
+    assert "once: 1 packages from" in said[0]
+    assert "Other than locked: other 2.0 for 1.0." in said[-2]
+    shown = output(made, "import toypackage, other; print(toypackage.ANSWER, other.ANSWER)")
+    assert shown == "42 7"
+    record = json.loads((made.folder / "packages.json").read_text())
+    assert record == made.carried
+    assert [(row["name"], row["version"], row["from"]) for row in record["packages"]] == [
+        ("toypackage", "1.0", "wheel"), ("other", "2.0", "system"),
+    ]  # fmt: skip
+    assert [row["as_locked"] for row in record["packages"]] == [True, False]
+    assert make(made) == [said[-2]]
+
+
+def test_what_is_neither_carried_nor_in_the_system_is_listed(carried, tmp_path):
+    wheel(carried, "other", version="0.5")
+    text = wheel(carried, tag="cp39-cp39-win32") + OTHER
+    system(tmp_path, "toypackage", "", "0.9")
+    made = environment(tmp_path, text, TOY)
+    with pytest.raises(EnvironmentMissing, match=r"toypackage==1\.0 other==1\.0\n.*pip download"):
+        make(made)
+    assert not made.folder.exists()
+
+
+def test_what_the_program_imports_without_may_be_absent(carried, tmp_path):
+    video = "pillow==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n"
+    made = environment(tmp_path, wheel(carried) + video, TOY)
+    assert "Other than locked: pillow is absent." in make(made)[-2]
+    assert made.ready
+
+
+def test_a_pin_for_another_machine_is_not_asked_for(carried, tmp_path):
+    elsewhere = OTHER.replace(" ", " ; sys_platform == 'win32' ", 1)
+    made = environment(tmp_path, wheel(carried) + elsewhere, TOY)
+    assert "Other than locked: none." in make(made)[-2]
+
+
+def test_a_wheel_of_other_bytes_than_locked_is_told(carried, tmp_path):
+    made = environment(tmp_path, wheel(carried), TOY)
+    wheel(carried, content="ANSWER = 43\n")
+    assert "toypackage 1.0 from a wheel whose hash the lock does not have" in make(made)[-2]
+
+
+@pytest.mark.parametrize(
+    ("program", "driver"),
+    [("import absent_module\n", "import bridge\n"), ("", "def later():\n import absent_module\n")],
+)
+def test_a_program_or_a_driver_that_cannot_be_imported_is_not_ready(
+    carried, tmp_path, program, driver
+):
+    made = environment(tmp_path, wheel(carried, content=program), TOY)
+    (tmp_path / "driver.py").write_text(driver)
+    with pytest.raises(EnvironmentMissing, match="the check that its program can be imported") as e:
+        make(made)
+    assert "No module named 'absent_module'" in str(e.value)
+    assert not made.ready
+
+
+def test_other_wheels_are_another_environment_and_the_locked_one_is_preferred(
+    carried, monkeypatch, tmp_path
+):
+    made = environment(tmp_path, wheel(carried) + wheel(carried, "other"), TOY)
+    one = made.folder
+    (carried / "other-1.0-py3-none-any.whl").rename(tmp_path / "other-1.0-py3-none-any.whl")
+    system(tmp_path, "other", "", "2.0")
+    two = made.folder
+    monkeypatch.delenv("HARNESS_WHEELS")
+    locked = made.folder
+    assert len({one, two, locked}) == 3
+    locked.mkdir(parents=True)
+    (locked / ".ready").touch()
+    monkeypatch.setenv("HARNESS_WHEELS", str(carried))
+    assert made.folder == locked
+    assert make(made) == []
+    assert made.carried is None
+
+
+def test_a_folder_of_wheels_that_is_not_there_is_named(carried, monkeypatch, tmp_path):
+    monkeypatch.setenv("HARNESS_WHEELS", str(tmp_path / "absent"))
+    with pytest.raises(EnvironmentMissing, match=r"absent, which is no folder"):
+        make(environment(tmp_path, OTHER, "other-1.0"))
+    result = CliRunner().invoke(app, ["prepare", "--wheels", str(tmp_path / "absent")])
+    assert result.exit_code == 2
+
+
+def test_prepare_with_wheels_is_for_what_runs_later_too(carried, monkeypatch, tmp_path):
+    monkeypatch.setenv("HARNESS_WHEELS", "")
+    result = CliRunner().invoke(app, ["prepare", "best_of_n", "--wheels", str(carried)])
+    assert result.exit_code == 0
+    assert environments.wheels_folder() == carried.resolve()
+
+
+def test_only_the_packages_of_this_interpreter_are_behind_the_wheels():
+    assert environments.sites()
+    assert all(Path(folder).is_relative_to(sys.prefix) for folder in environments.sites()[:1])
+
+
+def test_the_check_imports_what_the_drivers_import():
+    folder = load_method("shinkaevolve").needs.lock.parent
+    found = set(environments.imported_beside(folder))
+    assert found >= {"shinka.core", "shinka.llm.client", "numpy"}
+    assert not {"bridge", "pins", "asyncio", "__future__"} & found

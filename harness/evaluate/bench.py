@@ -135,6 +135,10 @@ class Bench(ABC):
     @abstractmethod
     def watch(self) -> Watch: ...
 
+    def device_errors(self) -> tuple[type[BaseException], ...]:
+        """What the judge's own work on the device raises when a program left no room on it."""
+        return ()
+
     def alone(self) -> AbstractContextManager[None]:
         """Hold the device for a whole evaluation or confirmation."""
         return nullcontext()

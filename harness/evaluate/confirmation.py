@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from harness.errors import InfraError
-from harness.evaluate.judge import Judge, failed, measurement
+from harness.evaluate.judge import Judge, failed, measurement, no_room
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
 from harness.evaluate.timing import block_value, log_interval
@@ -109,6 +109,8 @@ class Session:
                 entry.program = bench.sealed(entry.program, side) or entry.program
         except CandidateFailure as failure:
             entry.failure = failed(failure, Stage.CORRECTNESS, workload.name)
+        except bench.device_errors() as error:
+            entry.failure = failed(no_room(error), Stage.CORRECTNESS, workload.name)
 
     def _time_blocks(self) -> tuple[int, bool]:
         """Add blocks until the intervals are narrow or a cap is reached: (blocks, capped)."""

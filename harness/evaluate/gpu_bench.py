@@ -18,8 +18,8 @@ import math
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -45,12 +45,12 @@ from harness.evaluate.gpu_memory import (
 from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
-from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program, Role
+from harness.evaluate.program import Call, Clocks, Contents, Program, Role
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side, worker_environment
 from harness.evaluate.verification import check_batch_clocks, check_call, check_event_clocks
 from harness.suite import TorchTask
-from harness.types import Status, Workload
+from harness.types import Workload
 
 _SEED_BITS = 62
 _INTERPRETER_BYTES = 1 << 30
@@ -132,26 +132,24 @@ class GpuBench(Bench):
         return SeedContents(contents.seed, int(rng.integers(1 << _SEED_BITS)))
 
     def mismatch(self, workload: Workload, call: Call) -> Mismatch | None:
-        with self._out_of_memory():
-            inputs = empty_tensors(self.task.signature.inputs, workload, self._device)
-            fill(self.task, workload, call.contents, inputs, self._device)
-            expected = self.task.reference(workload, inputs)
-            del inputs
-            for tensor in self.task.signature.outputs:
-                name = tensor.name
-                tolerance = self.task.tolerances[name]
-                found = compare_tensors(name, call.outputs[name], expected[name], tolerance)
-                if found is not None:
-                    return found
+        inputs = empty_tensors(self.task.signature.inputs, workload, self._device)
+        fill(self.task, workload, call.contents, inputs, self._device)
+        expected = self.task.reference(workload, inputs)
+        del inputs
+        for tensor in self.task.signature.outputs:
+            name = tensor.name
+            tolerance = self.task.tolerances[name]
+            found = compare_tensors(name, call.outputs[name], expected[name], tolerance)
+            if found is not None:
+                return found
         return None
 
     def differs(self, call: Call, baseline: Call) -> str | None:
-        with self._out_of_memory():
-            for tensor in self.task.signature.outputs:
-                name = tensor.name
-                mine, theirs = call.outputs[name], baseline.outputs[name]
-                if not near_tensors(mine, theirs, self.task.tolerances[name]):
-                    return name
+        for tensor in self.task.signature.outputs:
+            name = tensor.name
+            mine, theirs = call.outputs[name], baseline.outputs[name]
+            if not near_tensors(mine, theirs, self.task.tolerances[name]):
+                return name
         return None
 
     def floor_us(self, workload: Workload, contents: Contents) -> float:
@@ -178,7 +176,7 @@ class GpuBench(Bench):
         size = sum(t.bytes(workload.axes) for t in (*signature.inputs, *signature.outputs))
         room = settings.batch_memory_share * self._driver.memory_bytes
         calls = max(2, min(settings.batch_calls, int(room // size)))
-        with self.start(program, [workload]) as side, self._out_of_memory():
+        with self.start(program, [workload]) as side:
             side.bind(workload)
             side.run_block([self.fresh(workload, rng) for _ in range(2)], rng)  # loads the kernels
             side.bind(workload, calls)
@@ -223,23 +221,15 @@ class GpuBench(Bench):
     def watch(self) -> Watch:
         return _GpuWatch(self.settings.baseline_drift, self._sensors)
 
-    def alone(self) -> AbstractContextManager[None]:
-        return gpu_lock.alone(self._uuid) if self._driver else nullcontext()
-
-    @contextmanager
-    def _out_of_memory(self) -> Iterator[None]:
-        """A device without room left for the judge is the program's doing: it was there before."""
+    def device_errors(self) -> tuple[type[BaseException], ...]:
+        if self._driver is None:
+            return ()
         import torch
 
-        try:
-            yield
-        except (torch.OutOfMemoryError, CudaError) as error:
-            raise CandidateFailure(
-                Status.RUNTIME_ERROR,
-                "device_memory",
-                "the device's memory ran out while the program was loaded",
-                {"error": str(error)[:200]},
-            ) from error
+        return (CudaError, torch.OutOfMemoryError)
+
+    def alone(self) -> AbstractContextManager[None]:
+        return gpu_lock.alone(self._uuid) if self._driver else nullcontext()
 
 
 class _GpuWatch(Watch):

@@ -31,7 +31,7 @@ from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
 from harness.evaluate.timing import block_value, log_interval, mean_over_workloads
 from harness.evaluate.verification import check_block, check_call, check_floor
-from harness.types import Failed, Measurement, Passed, Stage, Workload
+from harness.types import Failed, Measurement, Passed, Stage, Status, Workload
 
 Samples = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
 
@@ -127,6 +127,10 @@ class Judge:
         except CandidateFailure as failure:
             failed_on = failure.workload or workload.name
             return Verdict(failed(failure, stage, failed_on), time.perf_counter() - started)
+        except bench.device_errors() as error:
+            self.close_baseline()  # it may have been bound by half
+            outcome = failed(no_room(error), stage, workload.name)
+            return Verdict(outcome, time.perf_counter() - started)
         now = time.perf_counter()
         return self._passed(timings, now - started, now - timing_started)
 
@@ -273,6 +277,16 @@ class Judge:
         score = mean_over_workloads([timing.blocks for timing in timings.values()])
         outcome = Passed(tuple(rows), score.low, score.high)
         return Verdict(outcome, device_seconds, timing_seconds, samples_us=samples)
+
+
+def no_room(error: BaseException) -> CandidateFailure:
+    """The judge found no room on the device: it was there before the program was loaded."""
+    return CandidateFailure(
+        Status.RUNTIME_ERROR,
+        "device_memory",
+        "the device's memory ran out while the program was loaded",
+        {"error": str(error)[:200]},
+    )
 
 
 def _wants_a_compiler(outcome: Passed | Failed) -> bool:

@@ -86,7 +86,7 @@ class EvaluatorSettings:
     baseline_drift: float = 0.03
     """On a GPU a block is repeated if its baseline is off its own history by more than this."""
 
-    gpu_clock_slack_us: float = 30.0
+    gpu_clock_slack_us: float = 150.0
     """The two-clock test on a GPU: how much longer a candidate's calls may last by the judge's
     clock than by its events, compared with the baseline's, beyond three times those calls'
     spread."""

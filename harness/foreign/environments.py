@@ -9,14 +9,24 @@ installed (`pip install --require-hashes --no-deps`): what runs is what was test
 The cache is HARNESS_CACHE, or kernel-search-harness below XDG_CACHE_HOME or ~/.cache. Once made, an
 environment needs no network; it is never changed, and another lock makes another one.
 
+A machine without a package index is carried a folder of wheels, named by HARNESS_WHEELS. There,
+unless the locked environment was made before, another one is made: wheels of the locked versions
+as far as the folder has them, and what it lacks from the packages of the interpreter that makes it,
+in whatever version those are, which a .pth file puts behind the wheels. It must be able to import
+what the program and its drivers import. packages.json says what it holds and where that is not what
+the lock says; another folder of wheels or another version in the system makes another environment.
+
 Covered: progress, two processes at once (a lock file), a request to stop, an installation that was
 cut off (begun anew). Not covered: removing what is no longer used (delete the folder); which
-package index pip uses, which is the user's configuration of pip.
+package index pip uses, which is the user's configuration of pip; packages that the interpreter
+finds by PYTHONPATH, or by a .pth file of its own (editable installations).
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
 import platform
 import re
@@ -24,18 +34,29 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
-from harness.types import canonical_json, content_hash
+from harness.prepare import (
+    DISPENSABLE,
+    IMPORT_CHECK,
+    Package,
+    deviation,
+    imported_beside,
+    resolve,
+    sites,
+)  # fmt: skip
+from harness.types import JsonObject, canonical_json, content_hash
 
 _PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 _LAST_LINES = 6  # of pip's output, in an error
+_RECORD = "packages.json"  # what an environment of carried wheels holds
 _POLL_SECONDS = 0.2  # between two looks whether to give up
 _PIN = re.compile(r"^[A-Za-z0-9]")
 _COLLECTING = re.compile(r"^(Collecting|Processing|Installing collected packages)")
@@ -48,6 +69,12 @@ def cache_folder() -> Path:
         return Path(own).expanduser().resolve()
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(shared).expanduser().resolve() / "kernel-search-harness"
+
+
+def wheels_folder() -> Path | None:
+    """The folder of carried wheels, if HARNESS_WHEELS names one."""
+    named = os.environ.get("HARNESS_WHEELS")
+    return Path(named).expanduser().resolve() if named else None
 
 
 def beside(module: str, name: str) -> Path:
@@ -72,11 +99,37 @@ class PythonEnvironment:
 
     @property
     def folder(self) -> Path:
-        """Where this environment is, or will be."""
+        """Where this environment is, or will be: the locked one, or, where HARNESS_WHEELS is set
+        and the locked one was not made, the one of carried wheels. Raises EnvironmentMissing."""
+        locked = self._folder()
+        wheels = wheels_folder()
+        if wheels is None or (locked / ".ready").exists():
+            return locked
+        found = [
+            [package.name, package.version, package.origin, package.wheel and package.wheel.name]
+            for package in self._packages(wheels)
+        ]
+        return self._folder("wheels", found, sites())
+
+    def _folder(self, *more: object) -> Path:
         text = self.lock.read_text(encoding="utf-8")
         machine = [platform.system(), platform.machine(), sys.version_info[:2], sys.base_prefix]
-        name = f"{self.name}-{content_hash(canonical_json([text, machine]))}"
+        name = f"{self.name}-{content_hash(canonical_json([text, machine, *more]))}"
         return cache_folder() / "environments" / name
+
+    def _packages(self, wheels: Path) -> list[Package]:
+        return resolve(self.lock.read_text(encoding="utf-8"), wheels, sites())
+
+    @property
+    def carried(self) -> JsonObject | None:
+        """packages.json of an environment of carried wheels: {wheels, system, packages: [{name,
+        locked, version, from, as_locked}]}. None for the locked environment, and before it is
+        made."""
+        try:
+            found: JsonObject = json.loads((self.folder / _RECORD).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return found
 
     @property
     def ready(self) -> bool:
@@ -87,7 +140,8 @@ class PythonEnvironment:
         if not self.ready:
             raise EnvironmentMissing(
                 f"The environment of {self.name} is not there ({self.folder}). Make it where the "
-                "package index can be reached: harness prepare"
+                "package index can be reached: harness prepare; or from carried wheels: harness "
+                "prepare --wheels FOLDER"
             )
         return self.folder / "bin" / "python"
 
@@ -104,24 +158,118 @@ class PythonEnvironment:
         """Make it, once. say: shows a line of progress. stop: gives up. Raises
         EnvironmentMissing."""
         if self.ready:
+            self._tell(say)
             return
         with self._alone(say, stop) as lock:
             if self.ready:
+                self._tell(say)
                 return
             shutil.rmtree(self.folder, ignore_errors=True)
+            wheels = wheels_folder()
+            if wheels is not None:
+                self._install_wheels(wheels, lock, say, stop)
+                return
             pins = self.lock.read_text(encoding="utf-8").splitlines()
             count = sum(1 for line in pins if _PIN.match(line))
             say(
                 f"Installing {self.name} into an environment of its own, once: {count} packages, "
                 f"{self.megabytes} MB, {self.folder}"
             )
-            self._run([sys.executable, "-m", "venv", str(self.folder)], lock, stop, None)
+            self._run([sys.executable, "-m", "venv", str(self.folder)], lock, stop)
             python = str(self.folder / "bin" / "python")
             options = ["install", "--progress-bar", "off", "--require-hashes", "--no-deps"]
             command = [python, "-I", *_PIP, *options, "-r", str(self.lock)]
             self._run(command, lock, stop, _Progress(self.name, count, say))
             (self.folder / ".ready").touch()
             say(f"{self.name} is installed.")
+
+    def _install_wheels(
+        self, wheels: Path, lock: int, say: Callable[[str], None], stop: threading.Event
+    ) -> None:
+        """Make it from carried wheels and the packages of this interpreter."""
+        packages, behind = self._packages(wheels), sites()
+        self._check_complete(packages, wheels)
+        carried = [str(package.wheel) for package in packages if package.wheel is not None]
+        say(
+            f"Installing {self.name} into an environment of its own, once: {len(carried)} packages "
+            f"from {wheels}, {sum(package.origin == 'system' for package in packages)} from "
+            f"{', '.join(behind)}, {self.folder}"
+        )
+        self._run([sys.executable, "-m", "venv", "--without-pip", str(self.folder)], lock, stop)
+        python = str(self.folder / "bin" / "python")
+        options = ["install", "--progress-bar", "off", "--no-index", "--no-deps"]
+        pip = [sys.executable, "-I", *_PIP, "--python", python]
+        progress = _Progress(self.name, len(carried), say)
+        self._run([*pip, *options, *carried], lock, stop, progress)
+        # Only now, or pip would take a package of the system's for installed.
+        base = {"base": str(self.folder), "platbase": str(self.folder)}
+        path = Path(sysconfig.get_path("purelib", "venv", base)) / "system.pth"
+        path.write_text("".join(f"{folder}\n" for folder in behind), encoding="utf-8")
+        seen = self.folder / "found.json"
+        names = json.dumps([package.name for package in packages])
+        modules = json.dumps(imported_beside(self.lock.parent))
+        check = [python, "-P", "-s", "-c", IMPORT_CHECK, str(seen), self._program, names, modules]
+        self._run(check, lock, stop)
+        self._record(packages, wheels, json.loads(seen.read_text(encoding="utf-8")))
+        (self.folder / ".ready").touch()
+        self._tell(say)
+        say(f"{self.name} is installed.")
+
+    @property
+    def _program(self) -> str:
+        """The package's name without its version."""
+        return self.name.rpartition("-")[0]
+
+    def _check_complete(self, packages: Sequence[Package], wheels: Path) -> None:
+        """Raises EnvironmentMissing if something is neither carried nor there, or if the program
+        itself is not there as locked."""
+        if not wheels.is_dir():
+            raise EnvironmentMissing(f"HARNESS_WHEELS names {wheels}, which is no folder.")
+        lacking = [
+            f"{package.name}=={package.locked}"
+            for package in packages
+            if (package.origin == "absent" and package.name not in DISPENSABLE)
+            or (package.name == self._program and package.version != package.locked)
+        ]
+        if lacking:
+            files = len(list(wheels.rglob("*.whl")))
+            version = ".".join(map(str, sys.version_info[:2]))
+            raise EnvironmentMissing(
+                f"The environment of {self.name} cannot be made from carried wheels. Neither among "
+                f"the {files} wheels in {wheels} (of these versions, for Python {version} on "
+                f"{platform.machine()}) nor in {', '.join(sites())}: {' '.join(lacking)}\nWhere "
+                "the package index can be reached: python3 -m pip download --no-deps "
+                f"--only-binary=:all: --python-version {version} -d FOLDER NAME==VERSION ..., with "
+                f"--platform manylinux_2_28_{platform.machine()} and its like. Then: harness "
+                f"prepare --wheels {wheels}"
+            )
+
+    def _record(self, packages: Sequence[Package], wheels: Path, found: dict[str, str]) -> None:
+        """Write down what the new environment sees."""
+        text = self.lock.read_text(encoding="utf-8")
+        rows = []
+        for package in packages:
+            version = found.get(package.name)
+            as_locked = version == package.locked
+            if package.wheel is not None:
+                as_locked &= hashlib.sha256(package.wheel.read_bytes()).hexdigest() in text
+            row = {"name": package.name, "locked": package.locked, "version": version}
+            rows.append(row | {"from": package.origin, "as_locked": as_locked})
+        data = {"wheels": str(wheels), "system": sites(), "packages": rows}
+        (self.folder / _RECORD).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+    def _tell(self, say: Callable[[str], None]) -> None:
+        """Say where this environment is not what the lock says, if it is of carried wheels."""
+        made = self.carried
+        if made is None:
+            return
+        rows = made["packages"]
+        other = "; ".join(deviation(row) for row in rows if not row["as_locked"])
+        say(
+            f"{self.name} is made of carried wheels: {sum(r['from'] == 'wheel' for r in rows)} "
+            f"packages from them, {sum(r['from'] == 'system' for r in rows)} of the system's. "
+            f"Other than locked: {other or 'none'}. All: {self.folder / _RECORD}"
+        )
 
     @contextmanager
     def _alone(self, say: Callable[[str], None], stop: threading.Event) -> Iterator[int]:
@@ -152,7 +300,7 @@ class PythonEnvironment:
         command: list[str],
         lock: int,
         stop: threading.Event,
-        progress: Callable[[str], None] | None,
+        progress: Callable[[str], None] | None = None,
     ) -> None:
         """Run a command to its end, in a session of its own: Ctrl-C is for this process to hear.
 
@@ -195,10 +343,19 @@ class PythonEnvironment:
 
     def _not_made(self, command: list[str], status: int, last: Iterable[str]) -> EnvironmentMissing:
         words = "\n  ".join(last) or "(it printed nothing)"
+        wheels = wheels_folder()
+        if IMPORT_CHECK in command:
+            what, advice = "the check that its program can be imported", f"what {wheels} lacks"
+        else:
+            what = " ".join(command[1:4])
+            advice = "that the package index can be reached (pip's own settings apply)"
+            if wheels is not None:
+                advice = f"the wheels in {wheels}, and that {sys.executable} has pip and venv,"
+            advice += f" and that {cache_folder()} has room"
+        again = "harness prepare" + (f" --wheels {wheels}" if wheels is not None else "")
         return EnvironmentMissing(
-            f"The environment of {self.name} could not be made ({' '.join(command[1:4])} ended "
-            f"with status {status}):\n  {words}\nCheck that the package index can be reached "
-            f"(pip's own settings apply) and that {cache_folder()} has room, then: harness prepare"
+            f"The environment of {self.name} could not be made ({what} ended with status "
+            f"{status}):\n  {words}\nCheck {advice}, then: {again}"
         )
 
 

@@ -2,33 +2,38 @@
 
 `python -m tests.zoo.scorecard` evaluates every kernel of `kernels/` (written beside the checks) and
 of `second/` (written by somebody who had not seen them) and prints "caught n of m" for each. A hack
-is caught when its evaluation does not end PASSED. Kernels in `honest/` must pass.
+is caught when its evaluation does not end PASSED. Kernels in `honest/` must pass. On a machine with
+an NVIDIA GPU the same for `gpu/` and `gpu_honest/`; after each hack there an honest program must
+pass, on the same device. Arguments: "cpu" or "gpu", for one part.
 
-A kernel is one file, .cpp or .py, whose first lines are comments:
+A kernel is one file, .cpp, .cu or .py, whose first lines are comments:
 
     // hack: 17                 numbers of docs/hacks.md ("honest" for an honest kernel)
-    // task: matmul             of suites/cpu, or "toy" of tests/toy_suite.py (where python may run)
+    // task: matmul             of suites/cpu, "toy" of tests/toy_suite.py (where python may run),
+                                or "large_rows" of tests/toy_gpu_suite.py
     // what: one sentence
 
-Covered: everything that a CPU can express. Not covered: items that need a GPU.
+Covered: everything that a CPU or one GPU can express. Not covered: several GPUs.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.environment import visible_gpus
 from harness.evaluate import Evaluator
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Candidate, Failed, Language, Passed, Status
+from tests.toy_gpu_suite import TORCH
 
 FOLDER = Path(__file__).parent
 _FIELD = re.compile(r"^(?://|#) (hack|task|what): (.*)$", re.MULTILINE)
-_LANGUAGES: dict[str, Language] = {".cpp": "cpp", ".py": "python"}
+_LANGUAGES: dict[str, Language] = {".cpp": "cpp", ".cu": "cuda", ".py": "python"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ def exhibits(folder: str) -> list[Exhibit]:
         fields = dict(_FIELD.findall(source))
         if fields.keys() != {"hack", "task", "what"}:
             raise ValueError(f"{path.name} needs the comment lines hack:, task: and what:")
-        candidate = Candidate(_LANGUAGES[path.suffix], source)
+        language = "triton" if "@triton.jit" in source else _LANGUAGES[path.suffix]
+        candidate = Candidate(language, source)
         found.append(Exhibit(path.stem, fields["hack"], fields["task"], fields["what"], candidate))
     return found
 
@@ -89,7 +95,7 @@ def show(evaluators: Mapping[str, Evaluator], folder: str, *, should_pass: bool)
     kernels = exhibits(folder)
     good = 0
     for exhibit in kernels:
-        evaluator = evaluators["toy" if exhibit.task == "toy" else "cpu"]
+        evaluator = evaluators.get(exhibit.task, evaluators["cpu"])
         passed, line = judge(evaluator, exhibit)
         good += passed == should_pass
         mark = "ok   " if passed == should_pass else "WRONG"
@@ -99,9 +105,46 @@ def show(evaluators: Mapping[str, Evaluator], folder: str, *, should_pass: bool)
     return good == len(kernels)
 
 
-def main() -> int:
-    """Print the whole scorecard; exit status 1 if a verdict on `kernels` or `honest` is wrong. The
-    second zoo is reported apart: some of its attempts have no effect, and those may pass."""
+def show_gpu() -> list[bool]:
+    """The GPU's part: every hack, and after each an honest program in a process of its own."""
+    settings = EvaluatorSettings(
+        call_timeout_seconds=4.0, load_timeout_seconds=20.0, build_timeout_seconds=10.0,
+        gpu_max_samples=10, gpu_confirm_min_blocks=3,
+    )  # fmt: skip
+    with LocalEvaluator("tests.toy_gpu_suite:large", settings=settings) as evaluator:
+        print(f"on {evaluator.describe()['device']}")
+        kernels = exhibits("gpu")
+        caught = healthy = 0
+        for number, exhibit in enumerate(kernels):
+            passed, line = judge(evaluator, exhibit)
+            honest = Candidate("python", f"{TORCH}# after {number}\n")
+            after = evaluator.evaluate("large_rows", honest).outcome
+            caught, healthy = caught + (not passed), healthy + isinstance(after, Passed)
+            mark = "ok   " if not passed and isinstance(after, Passed) else "WRONG"
+            print(f"{mark} {exhibit.hack:>8}  {exhibit.name:<32} {line}", flush=True)
+            if isinstance(after, Failed):
+                print(f"      the honest program after it: {verdict(after)}", flush=True)
+        print(f"gpu: caught {caught} of {len(kernels)}; afterwards healthy {healthy}\n")
+        honest_passed = show({"cpu": evaluator}, "gpu_honest", should_pass=True)
+    return [caught == healthy == len(kernels), honest_passed]
+
+
+def main(parts: Sequence[str]) -> int:
+    """Print the whole scorecard; exit status 1 if a verdict on a folder other than `second` is
+    wrong. That zoo is reported apart: some of its attempts have no effect, and those may pass."""
+    results: list[bool] = []
+    if "cpu" in parts:
+        results += show_cpu()
+    if "gpu" in parts:
+        if visible_gpus():
+            results += show_gpu()
+        else:
+            print("gpu: left out, this machine has no NVIDIA GPU")
+    return 0 if all(results) else 1
+
+
+def show_cpu() -> list[bool]:
+    """The CPU's part. The verdicts that must be right."""
     settings = EvaluatorSettings(
         call_timeout_seconds=3.0,
         load_timeout_seconds=5.0,
@@ -118,8 +161,8 @@ def main() -> int:
             show(evaluators, "second", should_pass=False),
             show(evaluators, "honest", should_pass=True),
         ]
-    return 0 if results[0] and results[2] else 1
+    return [results[0], results[2]]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or ("cpu", "gpu")))
