@@ -328,7 +328,8 @@ class Side:
         if self._cpu_ns is None:
             return
         used_us = (self._worker.cpu_ns() - self._cpu_ns) / 1e3
-        if used_us > self._settings.stopped_cpu_us:
+        settings = self._settings
+        if used_us > (settings.gpu_stopped_cpu_us if self._role.gpu else settings.stopped_cpu_us):
             raise CandidateFailure(
                 Status.REJECTED,
                 "ran_while_stopped",

@@ -103,7 +103,7 @@ def check_event_clocks(
     mine = statistics.median(c.wall_ns - c.worker.call_ns for c in candidate) / 1e3
     usual = statistics.median(c.wall_ns - c.worker.call_ns for c in baseline) / 1e3
     longest = statistics.median(c.worker.call_ns for c in candidate) / 1e3
-    resolution = clock_resolution_us(baseline, settings) + settings.gpu_clock_drift * longest
+    resolution = clock_resolution_us(baseline, settings) + settings.gpu_clock_share * longest
     tail = statistics.median(c.worker.tail_ns for c in candidate) / 1e3
     if mine - usual <= resolution and tail <= resolution:
         return
