@@ -3,9 +3,14 @@
 import pytest
 
 from harness.evaluate.channel import WorkerTimes
-from harness.evaluate.program import CandidateFailure, Clocks
+from harness.evaluate.program import Batch, CandidateFailure, Clocks
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.verification import check_event_clocks, check_floor, check_wake_clocks
+from harness.evaluate.verification import (
+    check_batch_clocks,
+    check_event_clocks,
+    check_floor,
+    check_wake_clocks,
+)
 
 SETTINGS = EvaluatorSettings()
 
@@ -66,6 +71,25 @@ def test_on_a_gpu_work_that_the_events_do_not_see_is_rejected() -> None:
     with pytest.raises(CandidateFailure) as caught:
         check_event_clocks([call(2_500_000, 300_000, 690_000)] * 5, ON_A_GPU, SETTINGS)
     assert caught.value.check == "side_stream"
+
+
+def test_on_a_gpu_a_small_lie_in_every_call_shows_in_the_lower_quartile() -> None:
+    told = [call(1_500_000 + 300_000 + 160_000, 300_000)] * 10
+    check_event_clocks([call(1_500_000 + 300_000 + 90_000, 300_000)] * 10, ON_A_GPU, SETTINGS)
+    with pytest.raises(CandidateFailure, match="resolution 10"):
+        check_event_clocks(told, ON_A_GPU, SETTINGS)
+
+
+def test_on_a_gpu_a_long_call_may_be_off_by_a_share_of_itself() -> None:
+    check_event_clocks([call(281_500_000 + 550_000, 280_000_000)] * 3, ON_A_GPU, SETTINGS)
+
+
+def test_calls_back_to_back_show_a_small_lie_about_single_ones() -> None:
+    typical = Clocks(70_000, 0, WorkerTimes(70_000, 20_000))
+    honest = Batch(200, 1_150_000 + 200 * 72_000, WorkerTimes(0))
+    assert "200 calls back to back: 72.0 us each" in check_batch_clocks(honest, typical, SETTINGS)
+    with pytest.raises(CandidateFailure, match=r"were told to last 70\.0 us"):
+        check_batch_clocks(Batch(200, 1_150_000 + 200 * 137_000, WorkerTimes(0)), typical, SETTINGS)
 
 
 def test_on_a_gpu_a_few_delayed_calls_are_no_lie() -> None:

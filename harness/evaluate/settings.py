@@ -91,6 +91,10 @@ class EvaluatorSettings:
     clock than by its events, compared with the baseline's, beyond three times those calls'
     spread."""
 
+    gpu_clock_quartile_us: float = 100.0
+    """The same for the lower quartile of the calls, which delays of a busy machine hardly move: it
+    sees a smaller lie, if that is told in most calls. Beyond it one standard deviation counts."""
+
     gpu_clock_share: float = 5e-3
     """Share of a call that adds to the resolution of the two-clock test: an honest call of 280 ms
     was seen 0.2 % longer by the judge's clock, on a machine busy with builds. A lie within it is

@@ -83,14 +83,6 @@ def check_wake_clocks(
     )
 
 
-def clock_resolution_us(baseline: Sequence[Clocks], settings: EvaluatorSettings) -> float:
-    """What the two-clock test on a GPU can see: a lie below it passes."""
-    beyond = [(call.wall_ns - call.worker.call_ns) / 1e3 for call in baseline]
-    middle = statistics.median(beyond)
-    spread = statistics.median(abs(b - middle) for b in beyond)
-    return settings.gpu_clock_slack_us + 3 * 1.4826 * spread  # the factor of a normal deviation
-
-
 def check_event_clocks(
     candidate: Sequence[Clocks], baseline: Sequence[Clocks], settings: EvaluatorSettings
 ) -> None:
@@ -98,24 +90,36 @@ def check_event_clocks(
     (the flush, the delay, the way there and back); what lasts longer was left out of the events:
     work on other streams, work after the call, or a worker's lie.
 
-    Calls of one workload. Rejects by the median, so that a delayed wake-up of some does not.
+    Calls of one workload. Rejects by the median, and by the lower quartile with less slack, so that
+    a delayed wake-up of some calls does not.
     """
-    mine = statistics.median(c.wall_ns - c.worker.call_ns for c in candidate) / 1e3
-    usual = statistics.median(c.wall_ns - c.worker.call_ns for c in baseline) / 1e3
-    longest = statistics.median(c.worker.call_ns for c in candidate) / 1e3
-    resolution = clock_resolution_us(baseline, settings) + settings.gpu_clock_share * longest
+    mine, usual = _beyond_us(candidate), _beyond_us(baseline)
+    middle = statistics.median(usual)
+    deviation = 1.4826 * statistics.median(abs(b - middle) for b in usual)  # of a normal one
+    share = settings.gpu_clock_share * statistics.median(c.worker.call_ns for c in candidate) / 1e3
     tail = statistics.median(c.worker.tail_ns for c in candidate) / 1e3
-    if mine - usual <= resolution and tail <= resolution:
-        return
-    where = "side_stream" if tail > resolution else "two_clocks"
-    raise CandidateFailure(
-        Status.REJECTED,
-        where,
-        f"calls last {mine - usual:.0f} us longer than their device time explains (resolution "
-        f"{resolution:.0f} us); {tail:.0f} us of it the device worked on after the last event of "
-        "the call",
-        {"beyond_us": mine - usual, "tail_us": tail, "resolution_us": resolution},
-    )
+    for quantile, slack in (
+        (0.5, settings.gpu_clock_slack_us + 3 * deviation),
+        (0.25, settings.gpu_clock_quartile_us + deviation),
+    ):
+        beyond = float(np.quantile(mine, quantile) - np.quantile(usual, quantile))
+        resolution = slack + share
+        if beyond <= resolution and tail <= resolution:
+            continue
+        where = "side_stream" if tail > resolution else "two_clocks"
+        raise CandidateFailure(
+            Status.REJECTED,
+            where,
+            f"calls last {beyond:.0f} us longer than their device time explains (resolution "
+            f"{resolution:.0f} us); {tail:.0f} us of it the device worked on after the last event "
+            "of the call",
+            {"beyond_us": beyond, "tail_us": tail, "resolution_us": resolution},
+        )
+
+
+def _beyond_us(calls: Sequence[Clocks]) -> list[float]:
+    """How much longer each call lasted by the judge's clock than by the worker's."""
+    return [(call.wall_ns - call.worker.call_ns) / 1e3 for call in calls]
 
 
 def check_batch_clocks(batch: Batch, typical: Clocks, settings: EvaluatorSettings) -> str:
