@@ -21,6 +21,33 @@ ANYWHERE = (
     "half_of_the_rows", "kept_scale", "lazy_tensor", "leaves", "nan",
     "pass_through", "storage_attribute", "uninitialised", "works_in_place_and_restores",
 )  # fmt: skip
+# Items of docs/hacks.md without a program for a GPU, and why.
+ELSEWHERE = {
+    9: "statistics are in the judge, on every device",
+    11: "a property of the protocol",
+    15: "a property of the protocol",
+    16: "host time is held out of the score on a GPU, and a column of its own",
+    21: "the same sandbox as on a CPU",
+    27: "the same sandbox as on a CPU",
+    28: "inputs come from the judge's generators, on every device",
+    31: "a property of tasks",
+    33: "a property of tasks",
+    35: "the other side has a worker of its own, and the reference is in the judge",
+    36: "held-out sizes, on every device",
+    37: "a property of a task's inputs; the toy has no structure to guess",
+    38: "the toy has no mask",
+    41: "a property of the protocol",
+    42: "no task draws at random",
+    44: "a property of reports",
+    45: "libraries are allowed on a GPU",
+    46: "libraries are allowed on a GPU: a fallback is an honest, slow program",
+    47: "the same sandbox as on a CPU",
+    48: "the same sandbox as on a CPU",
+    50: "the same sandbox as on a CPU",
+    51: "the same sandbox as on a CPU",
+    56: "no model judges",
+    57: "a property of the protocol",
+}
 KERNELS = {exhibit.name: exhibit for exhibit in exhibits("gpu")}
 
 
@@ -38,6 +65,12 @@ def test_every_exhibit_says_what_it_is_and_is_a_program() -> None:
         assert len(exhibit.what) > 12
         if exhibit.candidate.language != "cuda":
             ast.parse(exhibit.candidate.source)
+
+
+def test_every_item_has_a_program_for_a_gpu_or_a_reason_why_not() -> None:
+    shown = {int(n) for exhibit in KERNELS.values() for n in exhibit.hack.split(", ")}
+    assert not shown & ELSEWHERE.keys()
+    assert sorted(shown | ELSEWHERE.keys()) == list(range(1, 58))
 
 
 @pytest.mark.parametrize("name", [name for name in ANYWHERE if name in KERNELS])

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import setuptools  # noqa: F401 - before anybody imports distutils, as torch.compile wants it
 import torch
 
 from harness.errors import UsageError

@@ -16,7 +16,7 @@ TESTS = sorted(
     path
     for folder in ("tests", "benchmarks")
     for path in (ROOT / folder).rglob("*.py")
-    if not {"kernels", "second", "honest", "gpu", "gpu_honest"}
+    if not {"kernels", "second", "honest", "gpu", "gpu_honest", "gpu_open"}
     & set(path.parts)  # the zoo's candidates: no modules
 )
 LIMIT = 400

@@ -61,6 +61,10 @@ def enter(
 
     tmpfs = linux.MS_NOSUID | linux.MS_NODEV
     linux.mount("tmpfs", _BUILD_AT, "tmpfs", tmpfs, "size=1m,mode=755")
+    # Before the folders are bound: a Python may live below /tmp, as in a clone that is tried there.
+    os.makedirs(_BUILD_AT + "/tmp", mode=0o755)
+    options = f"size={temporary_bytes},mode=1777"
+    linux.mount("tmpfs", _BUILD_AT + "/tmp", "tmpfs", tmpfs, options)
     for path, descriptor in sources.items():
         _bind(descriptor, _BUILD_AT + path, device=path in devices)
     for path in covered:
@@ -71,10 +75,8 @@ def enter(
         linux.set_mount_attributes(_BUILD_AT + path, _READ_ONLY, recursive=False)
     for path, target in links.items():
         os.symlink(target, _BUILD_AT + path)
-    for name in ("/proc", "/tmp", JOB):
+    for name in ("/proc", JOB):
         os.makedirs(_BUILD_AT + name, mode=0o755, exist_ok=True)
-    options = f"size={temporary_bytes},mode=1777"
-    linux.mount("tmpfs", _BUILD_AT + "/tmp", "tmpfs", tmpfs, options)
     linux.mount(f"/proc/self/fd/{job}", _BUILD_AT + JOB, None, linux.MS_BIND)
     linux.set_mount_attributes(
         _BUILD_AT + JOB,
