@@ -1,5 +1,4 @@
-"""Making ready what methods need on this machine, before any run starts; and, for a machine without
-a package index, where each package of a lock can come from: a carried wheel or this Python.
+"""Making ready what methods need on this machine, before any run starts.
 
 Covered: every method once; a method that cannot be made ready does not stop the others: its runs
 are paused with the reason, and the next `harness resume` tries again. Not covered: how (each
@@ -8,57 +7,13 @@ method's `needs`).
 
 from __future__ import annotations
 
-import ast
-import importlib.metadata
 import os
-import re
-import site
-import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
 
 from harness.errors import EnvironmentMissing
 from harness.method import METHODS, Method, load_method
-from harness.types import JsonObject
-
-_PIN = re.compile(r"^[A-Za-z0-9]")  # a line of a lock that names a package
-# ShinkaEvolve imports and runs without these: pillow draws its videos, the others are for service
-# accounts of Google's. Moviepy and the like are not in its lock to begin with.
-DISPENSABLE = frozenset(["pillow", "cryptography", "cffi", "pycparser"])
-# Run in a new environment: writes down which packages it sees, imports the program and the modules.
-IMPORT_CHECK = """\
-import importlib, importlib.metadata, json, sys
-path, program, names, modules = sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:])
-found = {}
-for name in names:
-    try:
-        found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        pass
-json.dump(found, open(path, "w"))
-for file in importlib.metadata.files(program) or ():
-    if len(file.parts) == 1 and file.suffix == ".py":
-        modules.append(file.stem)
-    elif len(file.parts) == 2 and file.name == "__init__.py":
-        modules.append(file.parts[0])
-for module in sorted(modules):
-    importlib.import_module(module)
-"""
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package of a lock where it is made from carried wheels. version: what is there, None if
-    absent. wheel: its file, if that is its origin."""
-
-    name: str
-    locked: str
-    version: str | None
-    origin: Literal["wheel", "system", "absent"]
-    wheel: Path | None = None
 
 
 def prepare_methods(
@@ -94,70 +49,3 @@ def prepare_named(
     wanted = list(names) or sorted(METHODS)
     methods = [load_method(name) for name in wanted]
     return not prepare_methods(methods, say, threading.Event())
-
-
-def sites() -> list[str]:
-    """Where this interpreter has its packages. More than one folder if it is a virtual environment
-    that sees those of the interpreter below it."""
-    return [folder for folder in site.getsitepackages() if os.path.isdir(folder)]
-
-
-def resolve(lock: str, wheels: Path, sites: Sequence[str]) -> list[Package]:
-    """Where each package of a lock comes from on this machine. Raises EnvironmentMissing."""
-    try:
-        # pip's own copy: pip is needed anyway, and packaging is no dependency of this package.
-        from pip._vendor.packaging import requirements, tags, utils
-    except ImportError as error:
-        raise EnvironmentMissing(
-            f"{sys.executable} has no pip, which installs carried wheels: python3 -m ensurepip"
-        ) from error
-    usable = set(tags.sys_tags())
-    carried: dict[tuple[str, str], Path] = {}
-    for path in sorted(wheels.rglob("*.whl")):
-        try:
-            name, version, _, marks = utils.parse_wheel_filename(path.name)
-        except ValueError:
-            continue  # not named as a wheel is
-        if usable & marks:
-            carried.setdefault((name, str(version)), path)
-    packages = []
-    for line in lock.splitlines():
-        if not _PIN.match(line):
-            continue
-        pin = requirements.Requirement(line.rstrip(" \\"))
-        if pin.marker is not None and not pin.marker.evaluate():
-            continue
-        name = utils.canonicalize_name(pin.name)
-        (locked,) = (specifier.version for specifier in pin.specifier)
-        wheel = carried.get((name, locked))
-        if wheel is not None:
-            packages.append(Package(name, locked, locked, "wheel", wheel))
-            continue
-        there = importlib.metadata.distributions(name=name, path=list(sites))
-        found = next((distribution.version for distribution in there), None)
-        packages.append(Package(name, locked, found, "absent" if found is None else "system"))
-    return packages
-
-
-def imported_beside(folder: Path) -> list[str]:
-    """What the files beside a lock import, but for each other and the standard library."""
-    paths = [path for path in sorted(folder.glob("*.py")) if path.name != "__init__.py"]
-    known = sys.stdlib_module_names | {"bridge"} | {path.stem for path in paths}
-    found: set[str] = set()
-    for path in paths:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module)
-    return sorted(module for module in found if module.partition(".")[0] not in known)
-
-
-def deviation(row: JsonObject) -> str:
-    """A row of packages.json in words."""
-    name, locked, version = row["name"], row["locked"], row["version"]
-    if version is None:
-        return f"{name} is absent"
-    if version != locked:
-        return f"{name} {version} for {locked}"
-    return f"{name} {version} from a wheel whose hash the lock does not have"

@@ -51,15 +51,20 @@ class Content:
     unstarted: Mapping[tuple[str, str, int], str]
 
 
-def render(content: Content) -> str:
-    """The text of index.html."""
-    environment = jinja2.Environment(
+def page_environment() -> jinja2.Environment:
+    """How every page's template is read: text is escaped, an unknown name is an error."""
+    return jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def render(content: Content) -> str:
+    """The text of index.html."""
+    environment = page_environment()
     comparison = content.comparison
     environment.filters["inline"] = lambda svg: Markup(for_page(svg))
     template = environment.from_string(_resource("report.html.j2"))

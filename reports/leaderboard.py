@@ -17,7 +17,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import cast
 
-import jinja2
 from markupsafe import Markup
 
 from harness.errors import EnvironmentMissing
@@ -25,6 +24,7 @@ from harness.evaluate.inspected import Inspection
 from harness.leaderboard import Entry, Leaderboard, read_leaderboard
 from harness.leaderboard_words import NOTHING, SKIPS, findings, verdict
 from harness.types import JsonObject
+from reports.html import page_environment
 from reports.manifest import Facts, facts
 from reports.table import Cell, Column, Kind, Table, significant, write
 
@@ -286,15 +286,8 @@ def _kept(entry: Entry) -> str:
 
 
 def _render(record: Leaderboard, tables: dict[str, Table], published: Sequence[Published]) -> str:
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     resources = files("reports")
-    template = environment.from_string(
+    template = page_environment().from_string(
         resources.joinpath("leaderboard.html.j2").read_text(encoding="utf-8")
     )
     return template.render(

@@ -77,6 +77,6 @@ def test_the_filter_ends_a_worker_that_resumes_itself() -> None:
 
 
 def test_half_a_character_from_a_worker_does_not_reach_a_message() -> None:
-    from harness.evaluate.side import _text
+    from harness.evaluate.program import told_text
 
-    assert _text({"message": "x \ud800 \x1b[31m y"}, "message", "") == "x ? [31m y"
+    assert told_text({"message": "x \ud800 \x1b[31m y"}, "") == "x ? [31m y"

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +24,10 @@ from harness.evaluate.memory import HostRing, private_inputs
 from harness.evaluate.peaks import Peaks, floor_us
 from harness.evaluate.program import Call, Clocks, Contents, Program
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import Side
+from harness.evaluate.side import Side, loaded
 from harness.evaluate.timing import StealClock
 from harness.evaluate.verification import check_libraries, check_wake_clocks
-from harness.suite import Arrays, NumpyTask, Task
+from harness.suite import Arrays, NumpyTask, Task, Tolerance
 from harness.types import Workload
 
 
@@ -79,12 +80,37 @@ class Bench(ABC):
         sample or a checksum of the contents takes for the same."""
 
     @abstractmethod
-    def mismatch(self, workload: Workload, call: Call) -> Mismatch | None:
-        """What is wrong with a call's outputs by the reference, if anything."""
+    def expected(self, workload: Workload, contents: Contents) -> Mapping[str, Any]:
+        """The reference's outputs for these inputs."""
 
     @abstractmethod
+    def compare(
+        self, name: str, actual: Any, expected: Any, tolerance: Tolerance
+    ) -> Mismatch | None:
+        """What is wrong with an output by the reference's, if anything."""
+
+    @abstractmethod
+    def near(self, actual: Any, baseline: Any, tolerance: Tolerance) -> bool:
+        """A quick look at an output: is it near the baseline's on the same inputs?"""
+
+    def mismatch(self, workload: Workload, call: Call) -> Mismatch | None:
+        """What is wrong with a call's outputs by the reference, if anything."""
+        expected = self.expected(workload, call.contents)
+        for name, tolerance in self._tolerances():
+            found = self.compare(name, call.outputs[name], expected[name], tolerance)
+            if found is not None:
+                return found
+        return None
+
     def differs(self, call: Call, baseline: Call) -> str | None:
         """The first output that is not near the baseline's on the same inputs, if any."""
+        for name, tolerance in self._tolerances():
+            if not self.near(call.outputs[name], baseline.outputs[name], tolerance):
+                return name
+        return None
+
+    def _tolerances(self) -> list[tuple[str, Tolerance]]:
+        return [(t.name, self.task.tolerances[t.name]) for t in self.task.signature.outputs]
 
     @abstractmethod
     def floor_us(self, workload: Workload, contents: Contents) -> float:
@@ -196,13 +222,7 @@ class CpuBench(Bench):
         settings = self.settings
         ring = HostRing(self.task.signature, workloads, settings.ring_slots)
         parent = self._parents[program.language]
-        side = Side(parent, program, self.task.signature, ring, settings, self._threads)
-        try:
-            side.load()
-        except BaseException:
-            side.close()
-            raise
-        return side
+        return loaded(Side(parent, program, self.task.signature, ring, settings, self._threads))
 
     def fresh(self, workload: Workload, rng: np.random.Generator) -> Arrays:
         inputs = private_inputs(self.task.signature, workload)
@@ -223,22 +243,16 @@ class CpuBench(Bench):
                 array[position] = 1 - value if np.isfinite(value) else 1
         return copy
 
-    def mismatch(self, workload: Workload, call: Call) -> Mismatch | None:
-        expected = self.task.reference(workload, call.contents)
-        for tensor in self.task.signature.outputs:
-            name = tensor.name
-            tolerance = self.task.tolerances[name]
-            found = compare(name, call.outputs[name], expected[name], tolerance)
-            if found is not None:
-                return found
-        return None
+    def expected(self, workload: Workload, contents: Contents) -> Arrays:
+        return self.task.reference(workload, contents)
 
-    def differs(self, call: Call, baseline: Call) -> str | None:
-        for tensor in self.task.signature.outputs:
-            name = tensor.name
-            if not near(call.outputs[name], baseline.outputs[name], self.task.tolerances[name]):
-                return name
-        return None
+    def compare(
+        self, name: str, actual: Any, expected: Any, tolerance: Tolerance
+    ) -> Mismatch | None:
+        return compare(name, actual, expected, tolerance)
+
+    def near(self, actual: Any, baseline: Any, tolerance: Tolerance) -> bool:
+        return near(actual, baseline, tolerance)
 
     def floor_us(self, workload: Workload, contents: Contents) -> float:
         return floor_us(self.task.work(workload, contents), self._peaks)

@@ -17,6 +17,7 @@ import shutil
 import stat
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from harness.evaluate.cache import write_whole
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import worker_environment
-from harness.types import canonical_json, content_hash
+from harness.types import JsonObject, canonical_json, content_hash
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 MAX_LIBRARY_BYTES = 64 << 20
@@ -115,7 +116,7 @@ class Builder:
         toolchain: Toolchain | None = None,
     ) -> None:
         self._parent = parent
-        self._folder = folder
+        self._store = BuildStore(folder, ".so")
         self._settings = settings
         self._toolchain = toolchain or cpp_toolchain()
 
@@ -123,15 +124,7 @@ class Builder:
         """The library of a source. A failure is a result; raises InfraError for our own faults."""
         tools = self._toolchain
         parts = [source, header, tools.command[1:], tools.version, cpu_fingerprint()]
-        key = content_hash(canonical_json(parts))
-        stored = self._load(key)
-        if stored is not None:
-            return stored
-        with machine.busy():
-            result = self._compile(source, header)
-        if not (isinstance(result, BuildFailure) and result.timed_out):
-            self._store(key, result)
-        return result
+        return self._store.get_or_make(parts, lambda: self._compile(source, header))
 
     def _compile(self, source: str, header: str) -> Built | BuildFailure:
         folder = Path(tempfile.mkdtemp(prefix="harness-build-"))
@@ -160,12 +153,31 @@ class Builder:
                 return BuildFailure(useful_lines(result.stderr), False, seconds)
             return Built(_read_library(folder / "candidate.so"), seconds)
         except OSError as error:
-            raise InfraError(
-                f"Building failed on this machine's side: {error}. Check free space in "
-                f"{tempfile.gettempdir()}."
-            ) from error
+            raise building_failed(error) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+class BuildStore:
+    """Keeps what was built, by content. folder: None keeps nothing. suffix: of what was built."""
+
+    def __init__(self, folder: Path | None, suffix: str) -> None:
+        self._folder = folder
+        self._suffix = suffix
+
+    def get_or_make(
+        self, parts: Sequence[object], make: Callable[[], Built | BuildFailure]
+    ) -> Built | BuildFailure:
+        """What was built of these parts (JSON), or is built now and kept; a time-out is not."""
+        key = content_hash(canonical_json(list(parts)))
+        stored = self._load(key)
+        if stored is not None:
+            return stored
+        with machine.busy():
+            result = make()
+        if not (isinstance(result, BuildFailure) and result.timed_out):
+            self._store(key, result)
+        return result
 
     def _load(self, key: str) -> Built | BuildFailure | None:
         if self._folder is None:
@@ -174,18 +186,29 @@ class Builder:
             record = json.loads((self._folder / f"{key}.json").read_text())
             if record["failure"] is not None:
                 return BuildFailure(record["failure"], False, record["seconds"])
-            return Built((self._folder / f"{key}.so").read_bytes(), record["seconds"])
+            code = (self._folder / f"{key}{self._suffix}").read_bytes()
+            return Built(code, record["seconds"], record.get("missed", 0))
         except (OSError, ValueError, KeyError):
             return None  # not there, or torn by a kill: build it again
 
     def _store(self, key: str, result: Built | BuildFailure) -> None:
         if self._folder is None:
             return
-        failure = result.message if isinstance(result, BuildFailure) else None
+        record: JsonObject = {"failure": None, "seconds": result.seconds, "missed": 0}
         if isinstance(result, Built):
-            write_whole(self._folder / f"{key}.so", result.code)
-        record = {"failure": failure, "seconds": result.seconds}
+            write_whole(self._folder / f"{key}{self._suffix}", result.code)
+            record["missed"] = result.missed
+        else:
+            record["failure"] = result.message
         write_whole(self._folder / f"{key}.json", json.dumps(record).encode())
+
+
+def building_failed(error: OSError) -> InfraError:
+    """A build that this machine did not let happen."""
+    return InfraError(
+        f"Building failed on this machine's side: {error}. Check free space in "
+        f"{tempfile.gettempdir()}."
+    )
 
 
 def useful_lines(stderr: str) -> str:

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.errors import InfraError
 from harness.evaluate.judge import Judge, failed, measurement, no_room
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
@@ -141,7 +140,7 @@ class Session:
         judge, final = self._judge, self._task.final
         values: _Block = {}
         with ExitStack() as stack:
-            baseline = self._start_baseline(stack)
+            baseline = stack.enter_context(judge.start_baseline(final))
             sides: dict[str, Side] = {}
             for entry in self._alive():
                 assert entry.program is not None
@@ -200,13 +199,6 @@ class Session:
     def _fail(self, name: str, failure: CandidateFailure, workload: Workload) -> None:
         entry = next(e for e in self._entries if e.candidate_id == name)
         entry.failure = failed(failure, Stage.TIMING, workload.name)
-
-    def _start_baseline(self, stack: ExitStack) -> Side:
-        try:
-            side = self._bench.start(self._judge.baseline_program(), self._task.final)
-        except CandidateFailure as failure:
-            raise InfraError(f"The baseline does not load: {failure.message}.") from failure
-        return stack.enter_context(side)
 
     def _keep(self, values: _Block) -> None:
         for entry in self._alive():

@@ -21,9 +21,12 @@ from ctypes import byref, c_char, c_char_p, c_float, c_int, c_size_t, c_uint, c_
 LIBRARY = "libcuda.so.1"
 IPC_HANDLE_BYTES = 64
 _LAZY_PEER_ACCESS = 1  # CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS
-_CLOCK_ATTRIBUTES = {
-    "multiprocessors": 16, "l2_bytes": 38, "major": 75, "minor": 76
-}  # fmt: skip  # CUdevice_attribute
+_ATTRIBUTES = {
+    "multiprocessors": 16,
+    "l2_bytes": 38,
+    "major": 75,
+    "minor": 76,
+}  # CUdevice_attribute
 
 # One thread waits until the device's own clock has advanced by so many nanoseconds; a bound on the
 # number of looks ends it where that clock stands still. PTX, so that no compiler is needed.
@@ -80,7 +83,6 @@ class Driver:
         self._call("cuDeviceGet", byref(self._device), c_int(index))
         context = c_void_p()
         self._call("cuDevicePrimaryCtxRetain", byref(context), self._device)
-        self._context = context
         self._call("cuCtxSetCurrent", context)
 
     def _call(self, name: str, *arguments: object) -> None:
@@ -98,10 +100,6 @@ class Driver:
         """A driver function to call directly: it returns 0, or a code for `error`."""
         function: Callable[..., int] = getattr(self._cuda, name)
         return function
-
-    def set_current(self) -> None:
-        """Make the context current in the calling thread."""
-        self._call("cuCtxSetCurrent", self._context)
 
     @property
     def name(self) -> str:
@@ -141,7 +139,7 @@ class Driver:
     def attribute(self, name: str) -> int:
         """ "multiprocessors", "l2_bytes", "major" or "minor" (compute capability)."""
         value = c_int()
-        attribute = c_int(_CLOCK_ATTRIBUTES[name])
+        attribute = c_int(_ATTRIBUTES[name])
         self._call("cuDeviceGetAttribute", byref(value), attribute, self._device)
         return value.value
 
@@ -180,9 +178,9 @@ class Driver:
         """From the device to host memory; returns when it is done."""
         self._call("cuMemcpyDtoH_v2", c_void_p(host), c_uint64(address), c_size_t(size))
 
-    def fill(self, address: int, size: int, byte: int = 0) -> None:
-        """Set every byte; returns when it is done."""
-        self._call("cuMemsetD8_v2", c_uint64(address), ctypes.c_ubyte(byte), c_size_t(size))
+    def clear(self, address: int, size: int) -> None:
+        """Set every byte to zero; returns when it is done."""
+        self._call("cuMemsetD8_v2", c_uint64(address), ctypes.c_ubyte(0), c_size_t(size))
         self.synchronize()
 
     def event(self) -> c_void_p:
@@ -231,13 +229,11 @@ class Stopwatch:
         self._words = c_size_t(self._flush_bytes // 4)
         self._grid = tuple(c_uint(n) for n in (1, 1, 1, 1, 1, 1, 0))
 
-    def start(self, *, hold: bool = True) -> None:
-        """Put the flush, the delay and the start event on the stream. hold: False leaves out the
-        first two (calls back to back). Raises CudaError."""
+    def start(self) -> None:
+        """Put the flush, the delay and the start event on the stream. Raises CudaError."""
         stream = c_void_p(None)
-        if hold:
-            self._check(self._fill(self._buffer, c_uint(0), self._words, stream))
-            self._check(self._launch(self._kernel, *self._grid, stream, self._parameters, None))
+        self._check(self._fill(self._buffer, c_uint(0), self._words, stream))
+        self._check(self._launch(self._kernel, *self._grid, stream, self._parameters, None))
         self._check(self._record(self._start, stream))
 
     def stop(self) -> None:

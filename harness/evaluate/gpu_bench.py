@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -45,12 +45,15 @@ from harness.evaluate.gpu_memory import (
 from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
-from harness.evaluate.program import Call, Clocks, Contents, Program, Role
+from harness.evaluate.program import Clocks, Contents, Program, Role
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import Side, worker_environment
+from harness.evaluate.side import Side, loaded, worker_environment
 from harness.evaluate.verification import check_batch_clocks, check_call, check_event_clocks
-from harness.suite import TorchTask
+from harness.suite import Tolerance, TorchTask
 from harness.types import Workload
+
+if TYPE_CHECKING:
+    from harness.evaluate.gpu_memory import Tensors
 
 _SEED_BITS = 62
 _INTERPRETER_BYTES = 1 << 30
@@ -99,13 +102,7 @@ class GpuBench(Bench):
         parent = self._parents["native" if native else "torch"]
         signature, settings = self.task.signature, self.settings
         kind = InspectedSide if program.submission else Side
-        side = kind(parent, program, signature, ring, settings, self._threads, role)
-        try:
-            side.load()
-        except BaseException:
-            side.close()
-            raise
-        return side
+        return loaded(kind(parent, program, signature, ring, settings, self._threads, role))
 
     def _memory(self, workloads: Sequence[Workload]) -> IpcMemory | HostMemory:
         if self._driver is not None and self._sharing == "ipc":
@@ -131,33 +128,27 @@ class GpuBench(Bench):
     ) -> SeedContents:
         return SeedContents(contents.seed, int(rng.integers(1 << _SEED_BITS)))
 
-    def mismatch(self, workload: Workload, call: Call) -> Mismatch | None:
-        inputs = empty_tensors(self.task.signature.inputs, workload, self._device)
-        fill(self.task, workload, call.contents, inputs, self._device)
-        expected = self.task.reference(workload, inputs)
-        del inputs
-        for tensor in self.task.signature.outputs:
-            name = tensor.name
-            tolerance = self.task.tolerances[name]
-            found = compare_tensors(name, call.outputs[name], expected[name], tolerance)
-            if found is not None:
-                return found
-        return None
+    def expected(self, workload: Workload, contents: Contents) -> Tensors:
+        return self.task.reference(workload, self._private(workload, contents))
 
-    def differs(self, call: Call, baseline: Call) -> str | None:
-        for tensor in self.task.signature.outputs:
-            name = tensor.name
-            mine, theirs = call.outputs[name], baseline.outputs[name]
-            if not near_tensors(mine, theirs, self.task.tolerances[name]):
-                return name
-        return None
+    def compare(
+        self, name: str, actual: Any, expected: Any, tolerance: Tolerance
+    ) -> Mismatch | None:
+        return compare_tensors(name, actual, expected, tolerance)
+
+    def near(self, actual: Any, baseline: Any, tolerance: Tolerance) -> bool:
+        return near_tensors(actual, baseline, tolerance)
 
     def floor_us(self, workload: Workload, contents: Contents) -> float:
         if self._driver is None:
             return 0.0
+        return floor_us(self.task.work(workload, self._private(workload, contents)), self._peaks)
+
+    def _private(self, workload: Workload, contents: Contents) -> Tensors:
+        """A call's inputs in fresh memory that no worker sees."""
         inputs = empty_tensors(self.task.signature.inputs, workload, self._device)
         fill(self.task, workload, contents, inputs, self._device)
-        return floor_us(self.task.work(workload, inputs), self._peaks)
+        return inputs
 
     def check_clocks(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
         if self._driver is not None:
@@ -249,7 +240,7 @@ class _GpuWatch(Watch):
             if len(history) >= 3:
                 off = off or abs(value / statistics.median(history) - 1) > self._drift
             history.append(value)
-        return off or bool(self._sensors.read().get("throttled"))
+        return off or self._sensors.throttled()
 
 
 def ipc_works(parent: WarmParent, driver: Driver) -> bool:

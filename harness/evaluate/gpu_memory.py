@@ -124,7 +124,7 @@ class _Slot:
 class GpuRing:
     """The slots of one side. Implements `program.Ring`.
 
-    device: torch's name of where the judge computes. memory_bytes: what the slots may take.
+    device: "cuda" or "cpu", where the judge computes. memory_bytes: what the slots may take.
     """
 
     def __init__(self, task: TorchTask, memory: Memory, device: str, memory_bytes: int) -> None:
@@ -134,6 +134,7 @@ class GpuRing:
         self._device = device
         self._memory_bytes = memory_bytes
         self._slots: list[_Slot] = []
+        self._gaps: list[list[tuple[int, int]]] = []  # where the guard bands of each half lie
         self._given_up: list[torch.Tensor] = []
         self._private: Tensors = {}
         self._workload: Workload | None = None
@@ -147,15 +148,15 @@ class GpuRing:
         self._give_up()
         self._workload = workload
         axes = workload.axes
-        layouts = [layout(t, axes) for t in (self._signature.inputs, self._signature.outputs)]
+        halves = (self._signature.inputs, self._signature.outputs)
+        layouts = [layout(tensors, axes) for tensors in halves]
+        self._gaps = [_gaps(t, axes, made) for t, made in zip(halves, layouts, strict=True)]
         self.slots = slots or slots_within(self._memory_bytes, sum(size for _, size in layouts))
         sources: list[JsonObject] = []
         where: list[dict[str, list[int]]] = []
         for slot in range(self.slots):
             made, places, pieces = {}, {}, []
-            for half, (tensors, (offsets, size)) in enumerate(
-                zip((self._signature.inputs, self._signature.outputs), layouts, strict=True)
-            ):
+            for half, (tensors, (offsets, size)) in enumerate(zip(halves, layouts, strict=True)):
                 piece, source = self._memory.allocate(slot, half, size)
                 piece.fill_(_GUARD)
                 pieces.append(piece)
@@ -182,7 +183,7 @@ class GpuRing:
 
     def write(self, slot: int, contents: SeedContents, *, index: bool | None = None) -> None:
         views = {t.name: self._slots[slot].views[t.name] for t in self._signature.inputs}
-        if index is None and str(next(iter(views.values())).device.type) == self._device_type:
+        if index is None and next(iter(views.values())).device.type == self._device:
             self._fill(contents, views)
         else:
             made = self.private(contents)
@@ -245,15 +246,9 @@ class GpuRing:
     def broken_guard(self) -> str | None:
         import torch
 
-        assert self._workload is not None
+        halves = (self._signature.inputs, self._signature.outputs)
         for slot in self._slots:
-            halves = (self._signature.inputs, self._signature.outputs)
-            for piece, tensors in zip(slot.pieces, halves, strict=True):
-                offsets, size = layout(tensors, self._workload.axes)
-                ends = [
-                    o + t.bytes(self._workload.axes) for o, t in zip(offsets, tensors, strict=True)
-                ]
-                gaps = zip([0, *ends], [*offsets, size], strict=True)
+            for piece, tensors, gaps in zip(slot.pieces, halves, self._gaps, strict=True):
                 bands = [piece[start:end] for start, end in gaps]
                 if bool((torch.cat(bands) != _GUARD).any()):
                     wrong = [bool((band != _GUARD).any()) for band in bands]
@@ -266,12 +261,8 @@ class GpuRing:
         self.freed()
         self._memory.close()
 
-    @property
-    def _device_type(self) -> str:
-        return self._device.partition(":")[0]
-
     def _synchronize(self) -> None:
-        if self._device_type == "cuda":
+        if self._device == "cuda":
             import torch
 
             torch.cuda.synchronize()
@@ -290,6 +281,15 @@ def layout(tensors: Sequence[Specification], axes: Mapping[str, int]) -> tuple[l
         offsets.append(position)
         position += -(-tensor.bytes(axes) // 256) * 256
     return offsets, position + GUARD_BYTES
+
+
+def _gaps(
+    tensors: Sequence[Specification], axes: Mapping[str, int], made: tuple[list[int], int]
+) -> list[tuple[int, int]]:
+    """What lies between, before and behind the tensors of a half."""
+    offsets, size = made
+    ends = [offset + t.bytes(axes) for offset, t in zip(offsets, tensors, strict=True)]
+    return list(zip([0, *ends], [*offsets, size], strict=True))
 
 
 def empty_tensors(tensors: Iterable[Specification], workload: Workload, device: str) -> Tensors:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,10 +78,22 @@ class GpuMachine:
         return Place(None, offset, shape, memory.address + offset)
 
     def run(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
-        return self._timed([slot], program.run, hold=True)
+        return self.batch(program, [slot])
 
     def batch(self, program: Program, slots: Sequence[int]) -> tuple[int, WorkerTimes]:
-        return self._timed(slots, program.run, hold=True)
+        watch, clock, code = self._watch, time.perf_counter_ns, 0
+        self._copy_in(slots)
+        watch.start()
+        begun = clock()
+        for slot in slots:
+            code = code or program.run(slot)
+        returned = clock()
+        watch.stop()
+        ended = clock()
+        watch.wait_idle()
+        idle = clock()
+        self._copy_out(slots)
+        return code, WorkerTimes(watch.elapsed_ns(), returned - begun, idle - ended)
 
     def plan(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
         self._copy_in([slot])
@@ -97,23 +109,6 @@ class GpuMachine:
 
     def native(self, path: str, interface: Interface) -> Program:
         return CppProgram(path, interface, self._zeroed)
-
-    def _timed(
-        self, slots: Sequence[int], function: Callable[[int], int], *, hold: bool
-    ) -> tuple[int, WorkerTimes]:
-        watch, clock, code = self._watch, time.perf_counter_ns, 0
-        self._copy_in(slots)
-        watch.start(hold=hold)
-        begun = clock()
-        for slot in slots:
-            code = code or function(slot)
-        returned = clock()
-        watch.stop()
-        ended = clock()
-        watch.wait_idle()
-        idle = clock()
-        self._copy_out(slots)
-        return code, WorkerTimes(watch.elapsed_ns(), returned - begun, idle - ended)
 
     def _copy_in(self, slots: Sequence[int]) -> None:
         for memory in self._memory:
@@ -132,5 +127,5 @@ class GpuMachine:
             raise CandidateError(
                 "workspace", f"a workspace of {size} bytes cannot be allocated: {error.name}"
             ) from error
-        self._driver.fill(address, size)
+        self._driver.clear(address, size)
         return address

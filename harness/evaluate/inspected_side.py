@@ -19,9 +19,9 @@ from typing import Literal
 import numpy as np
 
 from harness.evaluate.channel import CallReply
-from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents
-from harness.evaluate.side import _ERROR_CLASSES, Side, _text
-from harness.types import JsonObject, Status, Workload
+from harness.evaluate.program import Call, Clocks, Contents, told_failure
+from harness.evaluate.side import Side
+from harness.types import JsonObject, Workload
 
 
 class InspectedSide(Side):
@@ -68,13 +68,11 @@ class InspectedSide(Side):
         self._tell({"op": "fetch", "slot": slot})
         for _ in range(self._again):
             reply = super()._request(kind, slot)
-            latency_ns = reply.worker.call_ns if self._role.gpu else reply.wall_ns
-            self._reused.append(Clocks(latency_ns, reply.wall_ns, reply.worker))
+            self._reused.append(self._clocks(reply))
             self._tell({"op": "fetch", "slot": slot})
         return reply
 
     def _tell(self, message: JsonObject) -> None:
         answer = self._ask(message, self._settings.call_timeout_seconds)
         if answer.get("ok") is not True:
-            status = _ERROR_CLASSES.get(str(answer.get("error_class")), Status.RUNTIME_ERROR)
-            raise CandidateFailure(status, "run", _text(answer, "message", "its result is lost"))
+            raise told_failure(answer, "run", "its result is lost")

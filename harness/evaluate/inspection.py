@@ -24,7 +24,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.errors import InfraError
 from harness.evaluate.inspected import (
     SPLITS,
     Checked,
@@ -35,10 +34,10 @@ from harness.evaluate.inspected import (
     observed_from_worker,
 )
 from harness.evaluate.inspected_side import InspectedSide
-from harness.evaluate.judge import Judge
+from harness.evaluate.judge import Judge, fastest_ns, latencies_us
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Program
 from harness.evaluate.side import Side
-from harness.evaluate.verification import check_block, check_call, check_floor
+from harness.evaluate.verification import check_block, check_call, check_floor, check_near
 from harness.types import Status, Workload
 
 SEEDS = 2
@@ -184,11 +183,7 @@ class Inspector:
     # Times.
 
     def _time_all(self) -> list[Timed]:
-        try:
-            baseline = self._bench.start(self._judge.baseline_program(), self._task.final)
-        except CandidateFailure as failure:
-            raise InfraError(f"The baseline does not load: {failure.message}.") from failure
-        with baseline:
+        with self._judge.start_baseline(self._task.final) as baseline:
             return [self._time(baseline, workload) for workload in self._task.final]
 
     def _time(self, baseline: Side, workload: Workload) -> Timed:
@@ -198,7 +193,7 @@ class Inspector:
             with bench.quiet():
                 self._gather(made, baseline, workload)
             self._look()
-            latency = statistics.median(_us(made.fresh))
+            latency = statistics.median(latencies_us(made.fresh))
             check_floor(latency, floor, made.flags, self._judge.settings)
             bench.check_clocks([(made.fresh, made.baseline)])
         except CandidateFailure as failure:
@@ -208,9 +203,9 @@ class Inspector:
         return Timed(
             workload.name,
             floor,
-            tuple(_us(made.fresh)),
-            tuple(_us(made.reused)),
-            tuple(_us(made.baseline)),
+            tuple(latencies_us(made.fresh)),
+            tuple(latencies_us(made.reused)),
+            tuple(latencies_us(made.baseline)),
             statistics.median(hosts) if any(hosts) else None,
             made.problem,
             made.reused_problem,
@@ -226,10 +221,10 @@ class Inspector:
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         mine = side.run_block(warm, rng)
         theirs = judge.baseline_block(baseline, warm, rng)
-        usual = _fastest(theirs)
+        usual = fastest_ns(theirs)
         blocks = bench.blocks(usual, side.slots)
         calls, count = blocks.calls, blocks.least
-        if _fastest(mine) > settings.slow_factor * usual:
+        if fastest_ns(mine) > settings.slow_factor * usual:
             calls, count = settings.slow_samples, 1
             made.flags.append(f"{calls} samples: slower than {settings.slow_factor:g} x baseline")
         calls = min(calls, side.slots)
@@ -246,7 +241,10 @@ class Inspector:
                     theirs = judge.baseline_block(baseline, contents, rng)
                 else:
                     reused = self._reuse(made, workload, calls)
-            if watch.disturbed({workload.name: _us([c.clocks for c in theirs])}) and repeats > 0:
+            if (
+                watch.disturbed({workload.name: latencies_us([c.clocks for c in theirs])})
+                and repeats > 0
+            ):
                 repeats -= 1
                 continue
             self._hold_against(made, workload, fresh, theirs, whole=done == 0)
@@ -298,10 +296,7 @@ class Inspector:
             if whole:
                 check_block(bench, workload, fresh, theirs, self._rng)
             elif made.problem is None:
-                for call, other in zip(fresh, theirs, strict=True):
-                    name = bench.differs(call, other)
-                    if name is not None:
-                        made.problem = f"differs_from_baseline: output {name} of a timed call"
+                check_near(bench, fresh, theirs)
         except CandidateFailure as failure:
             made.problem = _told(failure)
 
@@ -313,11 +308,3 @@ def inspect(judge: Judge, candidate_id: str, program: Program, *, timed: bool) -
 
 def _told(failure: CandidateFailure) -> str:
     return f"{failure.check}: {failure.message}"
-
-
-def _us(calls: Sequence[Clocks]) -> list[float]:
-    return [call.latency_ns / 1e3 for call in calls]
-
-
-def _fastest(calls: Sequence[Call]) -> int:
-    return min(call.clocks.latency_ns for call in calls)

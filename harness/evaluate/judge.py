@@ -176,8 +176,8 @@ class Judge:
         side.bind(workload)
         baseline.bind(workload)
         warm = [self.bench.fresh(workload, rng) for _ in range(self.bench.warmup_calls)]
-        candidate_warm = _fastest(side.run_block(warm, rng))
-        baseline_warm = _fastest(self.baseline_block(baseline, warm, rng))
+        candidate_warm = fastest_ns(side.run_block(warm, rng))
+        baseline_warm = fastest_ns(self.baseline_block(baseline, warm, rng))
         slow = candidate_warm > settings.slow_factor * baseline_warm
         if slow:
             timing.flags.append(
@@ -190,7 +190,7 @@ class Judge:
         watch = self.bench.watch()
         while len(timing.blocks) < blocks.most:
             block = self.pair_block({"candidate": side}, baseline, workload, rng, blocks.calls)
-            latencies = {name: _latencies_us(made) for name, made in block.items()}
+            latencies = {name: latencies_us(made) for name, made in block.items()}
             if watch.disturbed({workload.name: latencies["baseline"]}) and repeats > 0:
                 repeats -= 1
                 continue
@@ -203,7 +203,7 @@ class Judge:
         if repeats < settings.steal_repeats:
             timing.flags.append(f"{settings.steal_repeats - repeats} disturbed blocks repeated")
         timing.floor_us = self.bench.floor_us(workload, warm[0])
-        latency = statistics.median(_latencies_us(timing.candidate))
+        latency = statistics.median(latencies_us(timing.candidate))
         check_floor(latency, timing.floor_us, timing.flags, settings)
         return timing
 
@@ -244,15 +244,19 @@ class Judge:
                 f"{failure.message}. Run `harness doctor`."
             ) from failure
 
+    def start_baseline(self, workloads: Sequence[Workload]) -> Side:
+        """A worker with the baseline. That it does not load is ours: InfraError."""
+        try:
+            return self.bench.start(self.baseline_program(), workloads)
+        except CandidateFailure as failure:
+            raise InfraError(
+                f"The baseline {self.task.baselines[0].name} of task {self.task.name} does not "
+                f"load: {failure.message}. Run `harness doctor`."
+            ) from failure
+
     def _baseline_side(self) -> Side:
         if self._baseline is None:
-            try:
-                self._baseline = self.bench.start(self.baseline_program(), self.task.search)
-            except CandidateFailure as failure:
-                raise InfraError(
-                    f"The baseline {self.task.baselines[0].name} of task {self.task.name} does not "
-                    f"load: {failure.message}. Run `harness doctor`."
-                ) from failure
+            self._baseline = self.start_baseline(self.task.search)
         return self._baseline
 
     def _passed(
@@ -271,8 +275,8 @@ class Judge:
                 )
             )
             samples[workload.name] = (
-                tuple(_latencies_us(timing.candidate)),
-                tuple(_latencies_us(timing.baseline)),
+                tuple(latencies_us(timing.candidate)),
+                tuple(latencies_us(timing.baseline)),
             )
         score = mean_over_workloads([timing.blocks for timing in timings.values()])
         outcome = Passed(tuple(rows), score.low, score.high)
@@ -294,11 +298,13 @@ def _wants_a_compiler(outcome: Passed | Failed) -> bool:
     return isinstance(outcome, Failed) and outcome.check == "forbidden_call"
 
 
-def _latencies_us(calls: Sequence[Clocks]) -> list[float]:
+def latencies_us(calls: Sequence[Clocks]) -> list[float]:
+    """By the clock that the score is taken from."""
     return [call.latency_ns / 1e3 for call in calls]
 
 
-def _fastest(calls: Sequence[Call]) -> int:
+def fastest_ns(calls: Sequence[Call]) -> int:
+    """The least latency of these calls."""
     return min(call.clocks.latency_ns for call in calls)
 
 
@@ -316,8 +322,8 @@ def measurement(
     hosts = [call.worker.host_ns / 1e3 for call in candidate]
     return Measurement(
         workload.name,
-        statistics.median(_latencies_us(candidate)),
-        statistics.median(_latencies_us(baseline)),
+        statistics.median(latencies_us(candidate)),
+        statistics.median(latencies_us(baseline)),
         ratio.value,
         ratio.low,
         ratio.high,

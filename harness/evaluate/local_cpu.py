@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.environment import cores, fingerprint
 from harness.errors import UsageError
-from harness.evaluate.build import FLAGS, Builder, BuildFailure, compiler
+from harness.evaluate.build import FLAGS, Builder, BuildFailure, Built, compiler
 from harness.evaluate.cache import Cache
 from harness.evaluate.header import cpp_header, python_interface
 from harness.evaluate.judge_client import LastingJudge
@@ -62,19 +62,8 @@ class CpuBackend:
             lambda: asdict(measure_peaks(self._parent, self._threads)),
         )
         self._peaks = Peaks(**record)
-        self._judge = LastingJudge(
-            {
-                "device": "cpu",
-                "suite": suite_name,
-                "sys_path": sys.path,
-                "settings": settings.to_json(),
-                "peaks": asdict(self._peaks),
-                "secret": secret.hex(),
-                "threads": self._threads,
-                "trust_candidates": trusted and not isolation.can_hide_keys,
-                "isolation": isolation_to_json(isolation),
-            }
-        )
+        setup = judge_setup(suite_name, settings, secret, trusted, isolation)
+        self._judge = LastingJudge(setup | {"device": "cpu", "peaks": asdict(self._peaks)})
 
     def close(self) -> None:
         self._judge.close()
@@ -112,13 +101,36 @@ class CpuBackend:
                 why = "the task forbids libraries, and a python program runs on torch"
                 return Failed(Status.REJECTED, Stage.BUILD, "library", why), 0.0
             return {"code": base64.b64encode(candidate.source.encode()).decode()}, 0.0
-        built = self._builder.build(candidate.source, cpp_header(task.signature))
-        if isinstance(built, BuildFailure):
-            return build_failed(built), built.seconds
-        return {"code": base64.b64encode(built.code).decode()}, built.seconds
+        return library(self._builder.build(candidate.source, cpp_header(task.signature)))
 
     def ask(self, request: JsonObject) -> JsonObject:
         return self._judge.ask(request)
+
+
+def library(built: Built | BuildFailure) -> tuple[JsonObject | Failed, float]:
+    """What a judge loads of a built library, or why there is none; and the seconds."""
+    if isinstance(built, BuildFailure):
+        return build_failed(built), built.seconds
+    return {"code": base64.b64encode(built.code).decode()}, built.seconds
+
+
+def judge_setup(
+    suite_name: str,
+    settings: EvaluatorSettings,
+    secret: bytes,
+    trusted: bool,
+    isolation: Isolation,
+) -> JsonObject:
+    """What every judge is told (judge_process.py), but for its device and its peaks."""
+    return {
+        "suite": suite_name,
+        "sys_path": sys.path,
+        "settings": settings.to_json(),
+        "secret": secret.hex(),
+        "threads": cores(),
+        "trust_candidates": trusted and not isolation.can_hide_keys,
+        "isolation": isolation_to_json(isolation),
+    }
 
 
 def build_failed(failure: BuildFailure) -> Failed:

@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import base64
 import queue
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from harness.environment import cores, packages, visible_gpus
+from harness.environment import packages, visible_gpus
 from harness.errors import EnvironmentMissing, UsageError
 from harness.evaluate.build import Builder, BuildFailure, cuda_toolchain
 from harness.evaluate.header import cpp_header, python_interface
 from harness.evaluate.judge_client import LastingJudge
 from harness.evaluate.launcher import WarmParent
-from harness.evaluate.local_cpu import build_failed
+from harness.evaluate.local_cpu import build_failed, judge_setup, library
 from harness.evaluate.program import parent_environment
-from harness.evaluate.sandbox import Isolation, isolation_to_json
+from harness.evaluate.sandbox import Isolation
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.triton_build import TritonBuilder
 from harness.suite import Task
@@ -74,17 +73,8 @@ class GpuBackend:
         self._parent = WarmParent("triton-build", isolation, hidden)
         self._lock = threading.Lock()
         self._held_seconds = self._compiling_seconds = 0.0
-        setup = {
-            "device": device,
-            "suite": suite_name,
-            "sys_path": sys.path,
-            "settings": settings.to_json(),
-            "peaks": None,  # the judge looks at its device
-            "secret": secret.hex(),
-            "threads": cores(),
-            "trust_candidates": trusted and not isolation.can_hide_keys,
-            "isolation": isolation_to_json(isolation),
-        }
+        setup = judge_setup(suite_name, settings, secret, trusted, isolation)
+        setup |= {"device": device, "peaks": None}  # the judge looks at its device
         self._scratch = tempfile.TemporaryDirectory(prefix="harness-judge-")
         self._judges = [
             LastingJudge(setup, _judge_environment(gpu["index"], self._scratch.name))
@@ -150,10 +140,8 @@ class GpuBackend:
         if candidate.language == "python" or self._device == "interpreter":
             return {"code": source}, 0.0
         if candidate.language == "cuda":
-            built = self._cuda_builder().build(candidate.source, cpp_header(task.signature, "cuda"))
-            if isinstance(built, BuildFailure):
-                return build_failed(built), built.seconds
-            return {"code": base64.b64encode(built.code).decode()}, built.seconds
+            header = cpp_header(task.signature, "cuda")
+            return library(self._cuda_builder().build(candidate.source, header))
         built = self._triton.build(candidate.source, task.signature, workloads)
         if isinstance(built, BuildFailure):
             return build_failed(built), built.seconds

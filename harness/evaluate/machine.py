@@ -26,7 +26,9 @@ from harness.errors import EnvironmentMissing
 _held = threading.local()  # depth: nested shared holds of this thread; room: its open file
 
 
-def _open(name: str) -> int:
+def open_lock(name: str) -> int:
+    """The descriptor of a lock file that every user of this machine can take. Raises
+    EnvironmentMissing."""
     path = Path(tempfile.gettempdir()) / f"kernel-search-harness-{name}.lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
@@ -42,7 +44,7 @@ def _open(name: str) -> int:
 
 def _acquire(mode: int) -> int:
     """Take the room in `mode` behind the turnstile; the open descriptor holds it."""
-    turnstile, room = _open("turnstile"), _open("room")
+    turnstile, room = open_lock("turnstile"), open_lock("room")
     try:
         fcntl.flock(turnstile, fcntl.LOCK_EX)
         fcntl.flock(room, mode)
@@ -87,7 +89,7 @@ def released() -> Iterator[None]:
 
 def wanted() -> bool:
     """Whether somebody stands in the turnstile: a `quiet` that waits, or one that just enters."""
-    turnstile = _open("turnstile")
+    turnstile = open_lock("turnstile")
     try:
         fcntl.flock(turnstile, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

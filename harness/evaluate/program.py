@@ -31,6 +31,9 @@ MAX_KERNEL_BYTES = 256 << 20
 Contents = Any
 
 
+_ERROR_CLASSES = {"shape": Status.INCORRECT_SHAPE, "dtype": Status.INCORRECT_DTYPE}
+
+
 class CandidateFailure(Exception):
     """The program under measurement broke. The judge turns it into a verdict."""
 
@@ -145,6 +148,23 @@ class Role:
 
 
 ON_THE_CPU = Role()
+
+
+def told_failure(
+    answer: JsonObject, check: str, default: str, evidence: Mapping[str, JsonScalar] | None = None
+) -> CandidateFailure:
+    """What a worker's answer says went wrong. default: where it says nothing."""
+    status = _ERROR_CLASSES.get(str(answer.get("error_class")), Status.RUNTIME_ERROR)
+    return CandidateFailure(status, check, told_text(answer, default), evidence)
+
+
+def told_text(answer: JsonObject, default: str) -> str:
+    """A worker's message, bounded, without half characters and control characters."""
+    value = answer.get("message")
+    if not isinstance(value, str) or not value:
+        return default
+    whole = value[:2000].encode("utf-8", "replace").decode("utf-8")
+    return "".join(c for c in whole if c in "\n\t" or c.isprintable())
 
 
 def signature_json(signature: Signature) -> JsonObject:

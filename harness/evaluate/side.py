@@ -49,6 +49,8 @@ from harness.evaluate.program import (
     gpu_environment,
     pack,
     signature_json,
+    told_failure,
+    told_text,
     unpack,
 )
 from harness.evaluate.settings import EvaluatorSettings
@@ -56,8 +58,6 @@ from harness.evaluate.threads import openmp_environment
 from harness.evaluate.worker import NATIVE
 from harness.suite import Signature
 from harness.types import JsonObject, Status, Workload
-
-_ERROR_CLASSES = {"shape": Status.INCORRECT_SHAPE, "dtype": Status.INCORRECT_DTYPE}
 
 
 class Side:
@@ -150,9 +150,8 @@ class Side:
             self._settings.load_timeout_seconds,
         )
         if answer.get("ok") is not True:
-            raise CandidateFailure(
-                Status.RUNTIME_ERROR, "load", _text(answer, "message", "the program did not load")
-            )
+            message = told_text(answer, "the program did not load")
+            raise CandidateFailure(Status.RUNTIME_ERROR, "load", message)
         self.has_plan = answer.get("plan") is True
 
     def bind(self, workload: Workload, slots: int | None = None) -> None:
@@ -161,7 +160,7 @@ class Side:
         self._ring.freed()
         if answer.get("ok") is not True:
             raise CandidateFailure(
-                Status.RUNTIME_ERROR, "bind", _text(answer, "message", "workspace_bytes failed")
+                Status.RUNTIME_ERROR, "bind", told_text(answer, "workspace_bytes failed")
             )
 
     def release(self) -> None:
@@ -219,9 +218,8 @@ class Side:
         )
         wall_ns = time.perf_counter_ns() - started
         if answer.get("ok") is not True:
-            raise CandidateFailure(
-                Status.RUNTIME_ERROR, "batch", _text(answer, "message", "calls back to back failed")
-            )
+            message = told_text(answer, "calls back to back failed")
+            raise CandidateFailure(Status.RUNTIME_ERROR, "batch", message)
         times = [answer.get(name) for name in ("call_ns", "host_ns", "tail_ns")]
         numbers = [t for t in times if isinstance(t, int) and t >= 0]
         if len(numbers) != len(times):
@@ -247,13 +245,16 @@ class Side:
         else:
             ring.write(slot, contents)
         reply = self._request("run", slot)
-        latency_ns = reply.worker.call_ns if self._role.gpu else reply.wall_ns
         unwritten = ring.unwritten_output(slot)
         if unwritten is not None:
             raise self._not_written(unwritten)
         outputs = ring.outputs(slot)
-        clocks = Clocks(latency_ns, reply.wall_ns, reply.worker, plan_ns)
-        return Call(contents, outputs, clocks)
+        return Call(contents, outputs, self._clocks(reply, plan_ns))
+
+    def _clocks(self, reply: CallReply, plan_ns: int | None = None) -> Clocks:
+        """A call by every clock; on a GPU the score is the worker's, between its events."""
+        latency_ns = reply.worker.call_ns if self._role.gpu else reply.wall_ns
+        return Clocks(latency_ns, reply.wall_ns, reply.worker, plan_ns)
 
     @staticmethod
     def _not_written(output: str) -> CandidateFailure:
@@ -348,12 +349,8 @@ class Side:
     def _error_reply(self, kind: str, return_code: int) -> CandidateFailure:
         """A call that returned non-zero: the worker is asked for what it knows about it."""
         answer = self._ask({"op": "error"}, self._settings.call_timeout_seconds)
-        error_class = answer.get("error_class")
-        status = Status.RUNTIME_ERROR
-        if error_class in _ERROR_CLASSES:
-            status = _ERROR_CLASSES[str(error_class)]
-        message = _text(answer, "message", f"{kind} returned {return_code}")
-        return CandidateFailure(status, kind, message, {"return_code": return_code})
+        told = f"{kind} returned {return_code}"
+        return told_failure(answer, kind, told, {"return_code": return_code})
 
     def _death(self) -> CandidateFailure:
         """How the worker ended, as a failure."""
@@ -383,15 +380,16 @@ class Side:
         )
 
 
+def loaded(side: Side) -> Side:
+    """The side with its program loaded; its worker ends if that fails. Raises CandidateFailure."""
+    try:
+        side.load()
+    except BaseException:
+        side.close()
+        raise
+    return side
+
+
 def worker_environment(threads: int) -> dict[str, str]:
     """The whole environment of a worker. Both sides get the same."""
     return {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **openmp_environment(threads)}
-
-
-def _text(answer: JsonObject, key: str, default: str) -> str:
-    """A text of the worker's, bounded, without half characters and control characters."""
-    value = answer.get(key)
-    if not isinstance(value, str) or not value:
-        return default
-    whole = value[:2000].encode("utf-8", "replace").decode("utf-8")
-    return "".join(c for c in whole if c in "\n\t" or c.isprintable())

@@ -11,7 +11,6 @@ Not covered: CUDA libraries (build.py).
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -19,17 +18,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.environment import cores, packages
-from harness.errors import InfraError
-from harness.evaluate import machine
-from harness.evaluate.build import BuildFailure, Built, useful_lines
-from harness.evaluate.cache import write_whole
+from harness.evaluate.build import (
+    BuildFailure,
+    BuildStore,
+    Built,
+    building_failed,
+    useful_lines,
+)
 from harness.evaluate.channel import ChannelError, ChannelTimeout
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.program import CODE_FILE, KERNEL_CACHE, gpu_environment, pack, signature_json
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import worker_environment
 from harness.suite import Signature
-from harness.types import JsonObject, Workload, canonical_json, content_hash
+from harness.types import JsonObject, Workload
 
 _FILE_BYTES = 64 << 20
 
@@ -45,7 +47,7 @@ class TritonBuilder:
         capability: int,
     ) -> None:
         self._parent = parent
-        self._folder = folder
+        self._store = BuildStore(folder, ".tar")
         self._settings = settings
         self._capability = capability
         self.missed = 0
@@ -58,26 +60,8 @@ class TritonBuilder:
         axes = [dict(workload.axes) for workload in workloads]
         versions = {name: packages()[name] for name in ("torch", "triton")}
         described = signature_json(signature)
-        key = content_hash(canonical_json([source, described, axes, self._capability, versions]))
-        if self._folder is not None:
-            try:
-                record = json.loads((self._folder / f"{key}.json").read_text())
-                if record["failure"] is not None:
-                    return BuildFailure(record["failure"], False, record["seconds"])
-                archive = (self._folder / f"{key}.tar").read_bytes()
-                return Built(archive, record["seconds"], record["missed"])
-            except (OSError, ValueError, KeyError):
-                pass  # not there, or torn by a kill: build it again
-        with machine.busy():
-            result = self._compile(source, described, axes)
-        if self._folder is not None and not (isinstance(result, BuildFailure) and result.timed_out):
-            if isinstance(result, Built):
-                write_whole(self._folder / f"{key}.tar", result.code)
-            failure = result.message if isinstance(result, BuildFailure) else None
-            missed = result.missed if isinstance(result, Built) else 0
-            record = {"failure": failure, "seconds": result.seconds, "missed": missed}
-            write_whole(self._folder / f"{key}.json", json.dumps(record).encode())
-        return result
+        parts = [source, described, axes, self._capability, versions]
+        return self._store.get_or_make(parts, lambda: self._compile(source, described, axes))
 
     def _compile(
         self, source: str, signature: JsonObject, axes: list[dict[str, int]]
@@ -136,10 +120,7 @@ class TritonBuilder:
             seconds = time.perf_counter() - started
             return BuildFailure(f"the compiler's process ended: {error}", False, seconds)
         except OSError as error:
-            raise InfraError(
-                f"Building failed on this machine's side: {error}. Check free space in "
-                f"{tempfile.gettempdir()}."
-            ) from error
+            raise building_failed(error) from error
         finally:
             if worker is not None:
                 worker.kill()

@@ -43,9 +43,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
-from harness.prepare import (
+from harness.foreign.carried import (
     DISPENSABLE,
     IMPORT_CHECK,
+    PIN,
     Package,
     deviation,
     imported_beside,
@@ -58,7 +59,6 @@ _PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 _LAST_LINES = 6  # of pip's output, in an error
 _RECORD = "packages.json"  # what an environment of carried wheels holds
 _POLL_SECONDS = 0.2  # between two looks whether to give up
-_PIN = re.compile(r"^[A-Za-z0-9]")
 _COLLECTING = re.compile(r"^(Collecting|Processing|Installing collected packages)")
 
 
@@ -170,7 +170,7 @@ class PythonEnvironment:
                 self._install_wheels(wheels, lock, say, stop)
                 return
             pins = self.lock.read_text(encoding="utf-8").splitlines()
-            count = sum(1 for line in pins if _PIN.match(line))
+            count = sum(1 for line in pins if PIN.match(line))
             say(
                 f"Installing {self.name} into an environment of its own, once: {count} packages, "
                 f"{self.megabytes} MB, {self.folder}"

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from harness.llm import simulated_faults_python as python
+from harness.llm.simulated_edits import Fault, replaced
 from harness.types import Language
 
 C_LIKE: tuple[Language, ...] = ("cpp", "cuda")
@@ -68,10 +69,6 @@ def with_wrong_result(program: str, rng: random.Random, language: Language = "cp
     return _first_that_applies(list(faults.values()), program, rng)
 
 
-Fault = Callable[[str, random.Random], str | None]
-"""A fault of a program, at a random site of those that fit; None where the text has none."""
-
-
 def _undeclared_identifier(program: str, rng: random.Random) -> str | None:
     return _before_a_return(program, "remaining_rows -= 1; ", rng)
 
@@ -92,7 +89,7 @@ def _missing_semicolon(program: str, rng: random.Random) -> str | None:
         # "return;" without its semicolon takes the next statement as its value and may compile.
         if not _BARE_KEYWORD.search(code[: m.end() - 1])
     ]
-    return _replaced(program, sites, 1, "", rng)
+    return replaced(program, sites, 1, "", rng)
 
 
 def _missing_brace(program: str, rng: random.Random) -> str | None:
@@ -102,7 +99,7 @@ def _missing_brace(program: str, rng: random.Random) -> str | None:
 
 def _skips_first(program: str, rng: random.Random) -> str | None:
     sites = [m.start("first") for m in _counting_loops(program)]
-    return _replaced(program, sites, 1, "1", rng)
+    return replaced(program, sites, 1, "1", rng)
 
 
 def _skips_last(program: str, rng: random.Random) -> str | None:
@@ -117,7 +114,7 @@ def _skips_last(program: str, rng: random.Random) -> str | None:
 def _overwrites(program: str, rng: random.Random) -> str | None:
     code = code_only(program)
     sites = [max(m.start("a"), m.start("b")) for m in _ACCUMULATION.finditer(code)]
-    return _replaced(program, sites, 2, "=", rng)
+    return replaced(program, sites, 2, "=", rng)
 
 
 def _scaled_store(program: str, rng: random.Random) -> str | None:
@@ -167,13 +164,4 @@ def _counting_loops(program: str) -> list[re.Match[str]]:
 
 def _before_a_return(program: str, statement: str, rng: random.Random) -> str | None:
     sites = [m.start() for m in _RETURN.finditer(code_only(program))]
-    return _replaced(program, sites, 0, statement, rng)
-
-
-def _replaced(
-    program: str, sites: Sequence[int], length: int, text: str, rng: random.Random
-) -> str | None:
-    if not sites:
-        return None
-    start = rng.choice(sites)
-    return program[:start] + text + program[start + length :]
+    return replaced(program, sites, 0, statement, rng)

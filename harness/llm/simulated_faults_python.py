@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
 
-Fault = Callable[[str, random.Random], str | None]
+from harness.llm.simulated_edits import Fault, replaced
 
 _SKIPPED = re.compile(r'"""(?:.|\n)*?"""|#[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'')
 _STATEMENT = re.compile(r"^(?P<indent>[ ]{4,})[a-z_]\w*\s*=\s*[^=\n]+[^,(\[\n]$", re.MULTILINE)
@@ -69,17 +68,17 @@ def _undefined_name(program: str, rng: random.Random) -> str | None:
 
 def _misspelt_function(program: str, rng: random.Random) -> str | None:
     sites = [m.start("name") for m in _LANGUAGE_CALL.finditer(code_only(program))]
-    return _replaced(program, sites, 0, "fast_", rng)
+    return replaced(program, sites, 0, "fast_", rng)
 
 
 def _missing_colon(program: str, rng: random.Random) -> str | None:
     sites = [m.start("colon") for m in _HEADER.finditer(code_only(program))]
-    return _replaced(program, sites, 1, "", rng)
+    return replaced(program, sites, 1, "", rng)
 
 
 def _missing_bracket(program: str, rng: random.Random) -> str | None:
     sites = [m.start() for m in _CLOSING.finditer(code_only(program))]
-    return _replaced(program, sites, 1, "", rng)
+    return replaced(program, sites, 1, "", rng)
 
 
 def _skips_first(program: str, rng: random.Random) -> str | None:
@@ -133,12 +132,3 @@ WRONG_RESULT_FAULTS: dict[str, Fault] = {
     "overwrites an accumulation": _overwrites,
     "scales the last store": _scaled_store,
 }
-
-
-def _replaced(
-    program: str, sites: list[int], length: int, text: str, rng: random.Random
-) -> str | None:
-    if not sites:
-        return None
-    start = rng.choice(sites)
-    return program[:start] + text + program[start + length :]
