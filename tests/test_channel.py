@@ -384,3 +384,102 @@ def test_memory_that_could_shrink_is_refused(parents):
             job_folder=Path("/tmp"), descriptors=[descriptor], limits=Limits(), environment={}
         )
     os.close(descriptor)
+
+
+class Gate:
+    """A hold that remembers what it was told."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        self.patience_seconds = patience_seconds
+        self.told: list[str] = []
+
+    def open(self) -> None:
+        self.told.append("open")
+
+    def ended(self) -> None:
+        self.told.append("ended")
+
+
+def reply_to(request, kind=None):
+    of, _, number, nonce = request
+    return REPLY.pack(of if kind is None else kind, 0, number, nonce, 7, 0, 0)
+
+
+def held(ends, serve, patience_seconds=2.0):
+    """A held call; `serve(theirs, request, gate)` plays the worker."""
+    channel, theirs = ends
+    gate = Gate(patience_seconds)
+
+    def worker():
+        serve(theirs, REQUEST.unpack(theirs.recv(REQUEST.size)), gate)
+
+    thread = threading.Thread(target=worker)
+    thread.start()
+    try:
+        return channel.call("run", 0, 9, 5, hold=gate), gate
+    finally:
+        thread.join()
+
+
+def wait_until_open(gate):
+    deadline = time.monotonic() + 5
+    while "open" not in gate.told and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def test_a_held_call_is_let_through_once_it_is_queued(ends):
+    before: list[list[str]] = []
+
+    def serve(theirs, request, gate):
+        before.append(list(gate.told))
+        theirs.sendall(reply_to(request, Kind.QUEUED))
+        wait_until_open(gate)
+        theirs.sendall(reply_to(request))
+
+    reply, gate = held(ends, serve)
+    assert before == [[]]
+    assert gate.told == ["open", "ended"]
+    assert reply.queued
+    assert reply.worker.call_ns == 7
+
+
+def test_a_call_that_cannot_be_queued_is_let_through_after_a_moment(ends):
+    def serve(theirs, request, gate):
+        wait_until_open(gate)
+        theirs.sendall(reply_to(request, Kind.QUEUED) + reply_to(request))
+
+    reply, gate = held(ends, serve, patience_seconds=0.01)
+    assert gate.told == ["open", "ended"]
+    assert not reply.queued
+
+
+def test_a_held_call_that_fails_before_it_is_queued_is_answered(ends):
+    reply, gate = held(ends, lambda theirs, request, gate: theirs.sendall(reply_to(request)))
+    assert not reply.queued
+    assert gate.told == ["open", "ended"]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        lambda request: [Kind.QUEUED, Kind.QUEUED],
+        lambda request: [Kind.PLAN],
+        lambda request: [Kind.QUEUED, Kind.PING],
+    ],
+    ids=["twice", "another kind", "queued, then another kind"],
+)
+def test_a_held_call_with_wrong_frames_is_a_violation(ends, frames):
+    def serve(theirs, request, gate):
+        theirs.sendall(b"".join(reply_to(request, kind) for kind in frames(request)))
+
+    with pytest.raises(ProtocolViolation, match="another kind"):
+        held(ends, serve)
+
+
+def test_a_forged_frame_queued_is_a_violation(ends):
+    def serve(theirs, request, gate):
+        kind, slot, number, _ = request
+        theirs.sendall(reply_to((kind, slot, number, bytes(8)), Kind.QUEUED))
+
+    with pytest.raises(ProtocolViolation, match="forged"):
+        held(ends, serve)

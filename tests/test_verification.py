@@ -1,9 +1,11 @@
 """harness/evaluate/verification.py: the two clocks and the floor, on given numbers."""
 
+from dataclasses import replace
+
 import pytest
 
 from harness.evaluate.channel import WorkerTimes
-from harness.evaluate.program import Batch, CandidateFailure, Clocks
+from harness.evaluate.program import Batch, Call, CandidateFailure, Clocks
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.verification import (
     check_batch_clocks,
@@ -11,6 +13,7 @@ from harness.evaluate.verification import (
     check_floor,
     check_wake_clocks,
 )
+from harness.types import Workload
 
 SETTINGS = EvaluatorSettings()
 
@@ -56,42 +59,89 @@ def test_an_impossible_time_is_rejected_and_a_close_one_is_flagged() -> None:
         check_floor(80.0, 100.0, flags, SETTINGS)
 
 
-# On a GPU 1.5 ms of a call are the flush, the delay, and the way there and back.
-ON_A_GPU = [call(2_500_000 + 3_000 * n, 1_000_000) for n in range(5)]
+WORKLOAD = Workload("large", {})
+
+# On a GPU 0.3 ms of a call are two changes of context and the way back.
+ON_A_GPU = [call(1_320_000 + 3_000 * n, 1_000_000) for n in range(5)]
 
 
 def test_on_a_gpu_a_call_may_last_longer_than_its_events_as_the_baseline_does() -> None:
-    check_event_clocks([call(1_520_000 + 300_000, 300_000, 5_000)] * 5, ON_A_GPU, SETTINGS)
+    check_event_clocks(
+        {WORKLOAD: ([call(340_000 + 300_000, 300_000, 5_000)] * 5, ON_A_GPU)}, SETTINGS
+    )
 
 
 def test_on_a_gpu_work_that_the_events_do_not_see_is_rejected() -> None:
     with pytest.raises(CandidateFailure, match="longer than their device time") as caught:
-        check_event_clocks([call(2_500_000, 300_000)] * 5, ON_A_GPU, SETTINGS)
+        check_event_clocks({WORKLOAD: ([call(1_400_000, 300_000)] * 5, ON_A_GPU)}, SETTINGS)
     assert caught.value.check == "two_clocks"
     with pytest.raises(CandidateFailure) as caught:
-        check_event_clocks([call(2_500_000, 300_000, 690_000)] * 5, ON_A_GPU, SETTINGS)
+        check_event_clocks(
+            {WORKLOAD: ([call(1_400_000, 300_000, 690_000)] * 5, ON_A_GPU)}, SETTINGS
+        )
     assert caught.value.check == "side_stream"
 
 
+def test_on_a_gpu_a_tail_has_a_slack_of_its_own() -> None:
+    within = [call(340_000 + 300_000, 300_000, 49_000)] * 5
+    check_event_clocks({WORKLOAD: (within, ON_A_GPU)}, SETTINGS)
+    with pytest.raises(CandidateFailure, match="51 us the device worked on"):
+        check_event_clocks(
+            {WORKLOAD: ([call(340_000 + 300_000, 300_000, 51_000)] * 5, ON_A_GPU)}, SETTINGS
+        )
+
+
 def test_on_a_gpu_a_small_lie_in_every_call_shows_in_the_lower_quartile() -> None:
-    told = [call(1_500_000 + 300_000 + 160_000, 300_000)] * 10
-    check_event_clocks([call(1_500_000 + 300_000 + 90_000, 300_000)] * 10, ON_A_GPU, SETTINGS)
-    with pytest.raises(CandidateFailure, match="resolution 10"):
-        check_event_clocks(told, ON_A_GPU, SETTINGS)
+    check_event_clocks(
+        {WORKLOAD: ([call(320_000 + 300_000 + 40_000, 300_000)] * 10, ON_A_GPU)}, SETTINGS
+    )
+    with pytest.raises(CandidateFailure, match="resolution 4"):
+        check_event_clocks(
+            {WORKLOAD: ([call(320_000 + 300_000 + 65_000, 300_000)] * 10, ON_A_GPU)}, SETTINGS
+        )
 
 
 def test_on_a_gpu_a_long_call_may_be_off_by_a_share_of_itself() -> None:
-    check_event_clocks([call(281_500_000 + 550_000, 280_000_000)] * 3, ON_A_GPU, SETTINGS)
+    check_event_clocks(
+        {WORKLOAD: ([call(280_320_000 + 550_000, 280_000_000)] * 3, ON_A_GPU)}, SETTINGS
+    )
+
+
+def test_on_a_gpu_work_while_the_judge_prepares_a_call_is_rejected() -> None:
+    def prepared(nanoseconds: int) -> list[Clocks]:
+        return [replace(clocks, prepare_ns=nanoseconds) for clocks in ON_A_GPU]
+
+    check_event_clocks({WORKLOAD: (prepared(650_000), prepared(250_000))}, SETTINGS)
+    with pytest.raises(CandidateFailure, match="before its inputs were there") as caught:
+        check_event_clocks({WORKLOAD: (prepared(3_250_000), prepared(250_000))}, SETTINGS)
+    assert caught.value.check == "ran_while_held"
+
+
+def test_on_a_gpu_what_a_call_adds_is_that_of_a_baselines_call_of_its_length() -> None:
+    short, long = Workload("short", {}), Workload("long", {})
+    baseline = {short: [call(1_320_000, 1_000_000)] * 5, long: [call(20_500_000, 20_000_000)] * 5}
+
+    def timed(beyond_us: int) -> dict[Workload, tuple[list[Clocks], list[Clocks]]]:
+        mine = [call(1_000_000 + 1000 * beyond_us, 1_000_000)] * 5
+        return {w: (mine, theirs) for w, theirs in baseline.items()}
+
+    check_event_clocks(timed(350), SETTINGS)
+    with pytest.raises(CandidateFailure, match="90 us longer") as caught:
+        check_event_clocks(timed(410), SETTINGS)
+    assert caught.value.workload == "short"
 
 
 def test_calls_back_to_back_show_a_small_lie_about_single_ones() -> None:
-    typical = Clocks(70_000, 0, WorkerTimes(70_000, 20_000))
-    honest = Batch(200, 1_150_000 + 200 * 72_000, WorkerTimes(0))
-    assert "200 calls back to back: 72.0 us each" in check_batch_clocks(honest, typical, SETTINGS)
+    def batch(each_ns: int) -> Batch:
+        clocks = call(326_000 + 16 * each_ns, 0)
+        return Batch([Call(None, {}, clocks)] * 16, clocks)
+
+    honest = check_batch_clocks(batch(72_000), 70.0, ON_A_GPU, SETTINGS)
+    assert honest == "16 calls back to back: 72.0 us each"
     with pytest.raises(CandidateFailure, match=r"were told to last 70\.0 us"):
-        check_batch_clocks(Batch(200, 1_150_000 + 200 * 137_000, WorkerTimes(0)), typical, SETTINGS)
+        check_batch_clocks(batch(83_000), 70.0, ON_A_GPU, SETTINGS)
 
 
 def test_on_a_gpu_a_few_delayed_calls_are_no_lie() -> None:
-    calls = [call(1_800_000, 300_000)] * 5 + [call(9_000_000, 300_000)] * 4
-    check_event_clocks(calls, ON_A_GPU, SETTINGS)
+    calls = [call(620_000, 300_000)] * 5 + [call(9_000_000, 300_000)] * 4
+    check_event_clocks({WORKLOAD: (calls, ON_A_GPU)}, SETTINGS)

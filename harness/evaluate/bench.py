@@ -22,7 +22,7 @@ from harness.evaluate.check import Mismatch, compare, near
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.memory import HostRing, private_inputs
 from harness.evaluate.peaks import Peaks, floor_us
-from harness.evaluate.program import Call, Clocks, Contents, Program
+from harness.evaluate.program import Call, Contents, Program, Timed
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side, loaded
 from harness.evaluate.timing import StealClock
@@ -117,20 +117,22 @@ class Bench(ABC):
         """The roofline floor for these inputs, in microseconds."""
 
     @abstractmethod
-    def check_clocks(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
-        """Raise CandidateFailure if the clocks do not agree. timed: per workload the candidate's
-        and the baseline's calls."""
+    def check_clocks(self, timed: Timed) -> None:
+        """Raise CandidateFailure if the clocks do not agree."""
 
-    def check_confirmed(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
+    def check_confirmed(self, timed: Timed) -> None:
         """The same for a best that is confirmed, where a CPU's wall clock is the score anyway."""
         return None
 
-    def check_batch(
-        self, program: Program, workload: Workload, typical: Clocks, rng: np.random.Generator
-    ) -> str | None:
+    def check_back_to_back(
+        self,
+        program: Program,
+        timed: Timed,
+        rng: np.random.Generator,
+    ) -> Mapping[Workload, str]:
         """Raise CandidateFailure if calls back to back show that single calls were told too short;
-        else what a reader may like to know. typical: a confirmed call of this workload."""
-        return None
+        else what a reader may like to know, by workload. timed: the confirmed calls."""
+        return {}
 
     @abstractmethod
     def check_libraries(self, side: Side) -> None:
@@ -145,6 +147,25 @@ class Bench(ABC):
     def warmup_calls(self) -> int:
         """Untimed calls per workload and side."""
         return self.settings.warmup_calls
+
+    @property
+    def stays_warm(self) -> bool:
+        """Whether a worker that has run a workload before needs none of them."""
+        return False
+
+    @property
+    def correctness_seeds(self) -> int:
+        """Fresh inputs per workload before anything is timed."""
+        return self.settings.correctness_seeds
+
+    @property
+    def verification_slots(self) -> int | None:
+        """How many slots verifying takes; None: as many as there are."""
+        return None
+
+    def drawn_blocks(self, blocks: int, rng: np.random.Generator) -> set[int]:
+        """Of so many blocks of a workload, those of which one call is verified in full."""
+        return set(range(blocks))
 
     def confirm_calls(self, slots: int) -> int:
         """Calls per workload, side and block of a confirmation."""
@@ -257,9 +278,9 @@ class CpuBench(Bench):
     def floor_us(self, workload: Workload, contents: Contents) -> float:
         return floor_us(self.task.work(workload, contents), self._peaks)
 
-    def check_clocks(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
-        candidate = [clocks for mine, _ in timed for clocks in mine]
-        baseline = [clocks for _, theirs in timed for clocks in theirs]
+    def check_clocks(self, timed: Timed) -> None:
+        candidate = [clocks for mine, _ in timed.values() for clocks in mine]
+        baseline = [clocks for _, theirs in timed.values() for clocks in theirs]
         check_wake_clocks(candidate, baseline, self.settings)
 
     def check_libraries(self, side: Side) -> None:

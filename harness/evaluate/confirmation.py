@@ -101,9 +101,7 @@ class Session:
             with bench.start(entry.program, workloads, compiles=True) as side:
                 for workload in workloads:
                     timed = workload in self._task.final
-                    judge.verify(
-                        side, workload, rng, self._judge.settings.correctness_seeds if timed else 1
-                    )
+                    judge.verify(side, workload, rng, bench.correctness_seeds if timed else 1)
                 bench.check_libraries(side)
                 entry.program = bench.sealed(entry.program, side) or entry.program
         except CandidateFailure as failure:
@@ -223,24 +221,23 @@ class Session:
     def _outcome(self, entry: _Entry) -> Passed | Failed:
         rows = []
         rng = self._judge.generator(entry.candidate_id, "floor")
-        smallest = self._judge.smallest(self._task.final)
-        for workload in self._task.final:
-            name = workload.name
-            mine, theirs = entry.candidate[name], entry.baseline[name]
-            floor = self._bench.floor_us(workload, self._bench.fresh(workload, rng))
-            flags: list[str] = []
-            try:
+        assert entry.program is not None
+        timed = {w: (entry.candidate[w.name], entry.baseline[w.name]) for w in self._task.final}
+        workload = self._task.final[0]
+        try:
+            floors = {}
+            for workload in timed:
+                floors[workload] = self._bench.floor_us(workload, self._bench.fresh(workload, rng))
+            self._bench.check_confirmed(timed)
+            shown = self._bench.check_back_to_back(entry.program, timed, rng)
+            for workload, (mine, theirs) in timed.items():
+                flags = [shown[workload]] if workload in shown else []
                 latency = float(np.median([clocks.latency_ns for clocks in mine])) / 1e3
-                check_floor(latency, floor, flags, self._judge.settings)
-                self._bench.check_confirmed([(mine, theirs)])
-                if workload is smallest:
-                    assert entry.program is not None
-                    typical = sorted(mine, key=lambda clocks: clocks.latency_ns)[len(mine) // 2]
-                    shown = self._bench.check_batch(entry.program, workload, typical, rng)
-                    flags += [shown] if shown else []
-            except CandidateFailure as failure:
-                return failed(failure, Stage.TIMING, name)
-            rows.append(measurement(workload, mine, theirs, entry.blocks[name], floor, flags))
+                check_floor(latency, floors[workload], flags, self._judge.settings)
+                blocks = entry.blocks[workload.name]
+                rows.append(measurement(workload, mine, theirs, blocks, floors[workload], flags))
+        except CandidateFailure as failure:
+            return failed(failure, Stage.TIMING, failure.workload or workload.name)
         score = log_interval(entry.block_scores())
         return Passed(tuple(rows), score.low, score.high)
 
@@ -253,7 +250,7 @@ class Session:
         try:
             with self._bench.start(entry.program, self._task.held_out, compiles=True) as side:
                 for workload in self._task.held_out:
-                    judge.verify(side, workload, rng, judge.settings.correctness_seeds)
+                    judge.verify(side, workload, rng, self._bench.correctness_seeds)
         except CandidateFailure as failure:
             return failure.status, f"{workload.name}: {failure.message}"
         return Status.PASSED, ""

@@ -6,7 +6,8 @@ shared by CUDA IPC must be allocations of its own, which torch's caching allocat
 The context is the device's primary one, which torch uses too, and every operation goes to the
 legacy default stream, which waits for all blocking streams.
 
-Covered: context, memory, IPC handles, events, fills, one delay kernel, attributes of the device.
+Covered: context, memory, IPC handles, registered host memory, events, fills, copies, words in
+memory that a stream waits for or writes, attributes of the device.
 Not covered: several devices in one process (each process sees one).
 
 Standard library only. Functions and their meaning: CUDA Driver API reference manual.
@@ -21,37 +22,15 @@ from ctypes import byref, c_char, c_char_p, c_float, c_int, c_size_t, c_uint, c_
 LIBRARY = "libcuda.so.1"
 IPC_HANDLE_BYTES = 64
 _LAZY_PEER_ACCESS = 1  # CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS
+_DEVICE_MAP = 2  # CU_MEMHOSTREGISTER_DEVICEMAP
+_WORD = 0xFFFFFFFF
 _ATTRIBUTES = {
     "multiprocessors": 16,
     "l2_bytes": 38,
     "major": 75,
     "minor": 76,
+    "stream_memory_operations": 122,
 }  # CUdevice_attribute
-
-# One thread waits until the device's own clock has advanced by so many nanoseconds; a bound on the
-# number of looks ends it where that clock stands still. PTX, so that no compiler is needed.
-_DELAY_PTX = b"""
-.version 7.0
-.target sm_70
-.address_size 64
-.visible .entry delay(.param .u64 nanoseconds)
-{
-    .reg .pred %p<3>;
-    .reg .u64 %t<5>;
-    .reg .u32 %n<2>;
-    ld.param.u64 %t1, [nanoseconds];
-    mov.u64 %t2, %globaltimer;
-    mov.u32 %n1, 0;
-wait:
-    mov.u64 %t3, %globaltimer;
-    sub.u64 %t4, %t3, %t2;
-    add.u32 %n1, %n1, 1;
-    setp.lt.u64 %p1, %t4, %t1;
-    setp.lt.and.u32 %p2, %n1, 4000000, %p1;
-    @%p2 bra wait;
-    ret;
-}
-\0"""
 
 
 class CudaError(OSError):
@@ -137,7 +116,8 @@ class Driver:
         return free.value
 
     def attribute(self, name: str) -> int:
-        """ "multiprocessors", "l2_bytes", "major" or "minor" (compute capability)."""
+        """ "multiprocessors", "l2_bytes", "major" or "minor" (compute capability), or
+        "stream_memory_operations" (1 where a stream can wait for a word in memory)."""
         value = c_int()
         attribute = c_int(_ATTRIBUTES[name])
         self._call("cuDeviceGetAttribute", byref(value), attribute, self._device)
@@ -170,13 +150,33 @@ class Driver:
         """Undo `open`."""
         self._call("cuIpcCloseMemHandle", c_uint64(address))
 
+    def register(self, host: int, size: int) -> int:
+        """Pin host memory, so that copies of it can be queued: its address on the device."""
+        self._call("cuMemHostRegister_v2", c_void_p(host), c_size_t(size), c_uint(_DEVICE_MAP))
+        address = c_uint64()
+        self._call("cuMemHostGetDevicePointer_v2", byref(address), c_void_p(host), c_uint(0))
+        return address.value
+
+    def unregister(self, host: int) -> None:
+        """Undo `register`."""
+        self._call("cuMemHostUnregister", c_void_p(host))
+
     def copy_in(self, address: int, host: int, size: int) -> None:
-        """From host memory to the device; returns when it is done."""
-        self._call("cuMemcpyHtoD_v2", c_uint64(address), c_void_p(host), c_size_t(size))
+        """Queue a copy from registered host memory to the device."""
+        self._call("cuMemcpyHtoDAsync_v2", c_uint64(address), c_void_p(host), c_size_t(size), None)
 
     def copy_out(self, host: int, address: int, size: int) -> None:
-        """From the device to host memory; returns when it is done."""
-        self._call("cuMemcpyDtoH_v2", c_void_p(host), c_uint64(address), c_size_t(size))
+        """Queue a copy from the device to registered host memory."""
+        self._call("cuMemcpyDtoHAsync_v2", c_void_p(host), c_uint64(address), c_size_t(size), None)
+
+    def fill(self, address: int, size: int) -> None:
+        """Queue writing zeros to `size` bytes (a multiple of 4)."""
+        words = c_size_t(size // 4)
+        self._call("cuMemsetD32Async", c_uint64(address), c_uint(0), words, None)
+
+    def write_word(self, address: int, value: int) -> None:
+        """Queue writing a 32-bit word, after everything that was queued before."""
+        self._call("cuStreamWriteValue32_v2", None, c_uint64(address), c_uint(value), c_uint(0))
 
     def clear(self, address: int, size: int) -> None:
         """Set every byte to zero; returns when it is done."""
@@ -189,56 +189,57 @@ class Driver:
         self._call("cuEventCreate", byref(event), c_uint(0))
         return event
 
+    def record(self, event: c_void_p) -> None:
+        """Queue taking the time."""
+        self._call("cuEventRecord", event, None)
+
+    def wait(self, event: c_void_p) -> None:
+        """Wait until the device has come to an event."""
+        self._call("cuEventSynchronize", event)
+
+    def elapsed_ns(self, start: c_void_p, stop: c_void_p) -> int:
+        """Device time between two events (resolution about 0.5 us)."""
+        milliseconds = c_float()
+        self._call("cuEventElapsedTime", byref(milliseconds), start, stop)
+        return round(milliseconds.value * 1e6)
+
     def synchronize(self) -> None:
         """Wait until the context is idle."""
         self._call("cuCtxSynchronize")
-
-    def delay_kernel(self) -> c_void_p:
-        """The function `delay(nanoseconds)` (uint64), at most about a second."""
-        module, function = c_void_p(), c_void_p()
-        self._call("cuModuleLoadData", byref(module), c_char_p(_DELAY_PTX))
-        self._call("cuModuleGetFunction", byref(function), module, c_char_p(b"delay"))
-        return function
 
 
 class Stopwatch:
     """Times what is put on the device's default stream between `start` and `stop`.
 
-    Before the start event the stream is held: a fill of twice the L2 cache evicts what was left
-    there, and a kernel then waits about a millisecond, while the host queues the work that is
-    timed, so that the host's own time does not leak in. Every handle is made here, before candidate
-    code is loaded.
+    Before the start event the stream waits for a word in memory (`hold`), while the host queues the
+    work that is timed, so that the host's own time does not leak in. Every handle is made here,
+    before candidate code is loaded.
     """
-
-    DELAY_NS = 1_000_000
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._flush_bytes = 2 * driver.attribute("l2_bytes")
-        self._buffer = c_uint64(driver.allocate(self._flush_bytes))
         self._start, self._stop = driver.event(), driver.event()
-        self._kernel = driver.delay_kernel()
-        self._nanoseconds = c_uint64(self.DELAY_NS)
-        self._parameters = (c_void_p * 1)(ctypes.cast(byref(self._nanoseconds), c_void_p))
-        self._fill = driver.function("cuMemsetD32Async")
-        self._launch = driver.function("cuLaunchKernel")
+        self._hold = driver.function("cuStreamWaitValue32_v2")
         self._record = driver.function("cuEventRecord")
         self._wait = driver.function("cuEventSynchronize")
         self._elapsed = driver.function("cuEventElapsedTime")
         self._idle = driver.function("cuCtxSynchronize")
-        self._words = c_size_t(self._flush_bytes // 4)
-        self._grid = tuple(c_uint(n) for n in (1, 1, 1, 1, 1, 1, 0))
+
+    def hold(self, address: int, value: int) -> None:
+        """The stream goes no further until the 32-bit word at `address` is `value` or more (by the
+        sign of their difference). Raises CudaError."""
+        self._check(self._hold(None, c_uint64(address), c_uint(value & _WORD), c_uint(0)))
 
     def start(self) -> None:
-        """Put the flush, the delay and the start event on the stream. Raises CudaError."""
-        stream = c_void_p(None)
-        self._check(self._fill(self._buffer, c_uint(0), self._words, stream))
-        self._check(self._launch(self._kernel, *self._grid, stream, self._parameters, None))
-        self._check(self._record(self._start, stream))
+        """Put the start event on the stream."""
+        self._check(self._record(self._start, None))
 
     def stop(self) -> None:
-        """Put the stop event on the stream and wait for it."""
-        self._check(self._record(self._stop, c_void_p(None)))
+        """Put the stop event on the stream."""
+        self._check(self._record(self._stop, None))
+
+    def wait(self) -> None:
+        """Wait for the stop event."""
         self._check(self._wait(self._stop))
 
     def wait_idle(self) -> None:

@@ -32,20 +32,26 @@ from harness.evaluate.channel import ChannelError
 from harness.evaluate.check import Mismatch
 from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
+from harness.evaluate.gpu_contents import SeedContents, empty_tensors, fill
+from harness.evaluate.gpu_gate import Gate, GpuGate, HostGate, JudgeClock
 from harness.evaluate.gpu_memory import (
     GpuRing,
     HostMemory,
     IpcMemory,
-    SeedContents,
-    empty_tensors,
-    fill,
     layout,
     slots_within,
 )
 from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
-from harness.evaluate.program import Clocks, Contents, Program, Role
+from harness.evaluate.program import (
+    Batch,
+    CandidateFailure,
+    Contents,
+    Program,
+    Role,
+    Timed,
+)
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side, loaded, worker_environment
 from harness.evaluate.verification import check_batch_clocks, check_call, check_event_clocks
@@ -53,7 +59,7 @@ from harness.suite import Tolerance, TorchTask
 from harness.types import Workload
 
 if TYPE_CHECKING:
-    from harness.evaluate.gpu_memory import Tensors
+    from harness.evaluate.gpu_contents import Tensors
 
 _SEED_BITS = 62
 _INTERPRETER_BYTES = 1 << 30
@@ -85,6 +91,7 @@ class GpuBench(Bench):
         self._peaks = peaks
         self._threads = threads
         self._sharing = sharing
+        self._clock = JudgeClock(driver) if driver else None
         self._uuid = driver.uuid if driver else ""
         self._sensors = gpu_lock.Sensors(self._uuid) if driver else None
         whole = driver.memory_bytes if driver else _INTERPRETER_BYTES
@@ -98,11 +105,17 @@ class GpuBench(Bench):
         if self._driver is not None:
             may_compile = compiles and not (native or program.complete)
             role = Role("driver" if native else "torch", may_compile)
-        ring = GpuRing(self.task, self._memory(workloads), self._device, self._ring_bytes)
+        memory, gate = self._memory(workloads), self._gate()
+        ring = GpuRing(self.task, memory, gate, self._device, self._ring_bytes)
         parent = self._parents["native" if native else "torch"]
         signature, settings = self.task.signature, self.settings
         kind = InspectedSide if program.submission else Side
         return loaded(kind(parent, program, signature, ring, settings, self._threads, role))
+
+    def _gate(self) -> Gate:
+        if self._driver is None or self._clock is None:
+            return HostGate()
+        return GpuGate(self._driver, self._clock, shared=self._sharing == "ipc")
 
     def _memory(self, workloads: Sequence[Workload]) -> IpcMemory | HostMemory:
         if self._driver is not None and self._sharing == "ipc":
@@ -150,32 +163,59 @@ class GpuBench(Bench):
         fill(self.task, workload, contents, inputs, self._device)
         return inputs
 
-    def check_clocks(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
+    def check_clocks(self, timed: Timed) -> None:
         if self._driver is not None:
-            for candidate, baseline in timed:
-                check_event_clocks(candidate, baseline, self.settings)
+            check_event_clocks(timed, self.settings)
 
-    def check_confirmed(self, timed: Sequence[tuple[Sequence[Clocks], Sequence[Clocks]]]) -> None:
+    def check_confirmed(self, timed: Timed) -> None:
         self.check_clocks(timed)
 
-    def check_batch(
-        self, program: Program, workload: Workload, typical: Clocks, rng: np.random.Generator
-    ) -> str | None:
+    def check_back_to_back(
+        self,
+        program: Program,
+        timed: Timed,
+        rng: np.random.Generator,
+    ) -> Mapping[Workload, str]:
         if self._driver is None:
-            return None
+            return {}
+        told = {
+            w: statistics.median(c.worker.call_ns for c in mine) / 1e3
+            for w, (mine, _) in timed.items()
+        }
+        short = [w for w in timed if told[w] < self.settings.batch_longest_us]
+        shown: dict[Workload, str] = {}
+        if not short:
+            return shown
+        with self.start(program, short) as side:
+            for workload in short:
+                try:
+                    batch = self._batch(side, workload, rng)
+                    shown[workload] = "waits for the GPU within a call: not timed back to back"
+                    if batch is not None:
+                        shown[workload] = check_batch_clocks(
+                            batch, told[workload], timed[workload][1], self.settings
+                        )
+                except CandidateFailure as failure:
+                    failure.workload = workload.name
+                    raise
+        return shown
+
+    def _batch(self, side: Side, workload: Workload, rng: np.random.Generator) -> Batch | None:
+        """A batch of calls, each verified in full; None if it cannot be queued."""
         signature, settings = self.task.signature, self.settings
         size = sum(t.bytes(workload.axes) for t in (*signature.inputs, *signature.outputs))
-        room = settings.batch_memory_share * self._driver.memory_bytes
+        room = settings.batch_memory_share * self._driver.memory_bytes if self._driver else 0
         calls = max(2, min(settings.batch_calls, int(room // size)))
-        with self.start(program, [workload]) as side:
-            side.bind(workload)
-            side.run_block([self.fresh(workload, rng) for _ in range(2)], rng)  # loads the kernels
-            side.bind(workload, calls)
-            contents = [self.fresh(workload, rng) for _ in range(calls)]
-            batch = side.run_batch(contents)
-            for slot in rng.permutation(calls)[:2]:
-                check_call(self, workload, side.batch_call(int(slot), contents[slot], batch))
-        return check_batch_clocks(batch, typical, settings)
+        side.bind(workload, calls)
+        side.run_block([self.fresh(workload, rng) for _ in range(2)], rng)  # loads the kernels
+        while calls > 1:
+            batch = side.run_batch([self.fresh(workload, rng) for _ in range(calls)])
+            for call in batch.calls:
+                check_call(self, workload, call)
+            if batch.clocks.queued:
+                return batch
+            calls //= 2  # more launches than the driver's queue holds, or it waits for its work
+        return None
 
     def check_libraries(self, side: Side) -> None:
         """Nothing: torch, which Triton's programs are called through, brings its libraries along.
@@ -190,6 +230,22 @@ class GpuBench(Bench):
     @property
     def warmup_calls(self) -> int:
         return self.settings.gpu_warmup_calls
+
+    @property
+    def stays_warm(self) -> bool:
+        return True
+
+    @property
+    def correctness_seeds(self) -> int:
+        return self.settings.gpu_correctness_seeds
+
+    @property
+    def verification_slots(self) -> int | None:
+        return 2
+
+    def drawn_blocks(self, blocks: int, rng: np.random.Generator) -> set[int]:
+        count = min(blocks, self.settings.gpu_drawn_blocks)
+        return {int(block) for block in rng.choice(blocks, count, replace=False)}
 
     def confirm_calls(self, slots: int) -> int:
         return min(slots, self.settings.gpu_confirm_calls)

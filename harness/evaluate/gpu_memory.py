@@ -6,9 +6,9 @@ workloads have many slots and large ones few, and given up when the next one is:
 many finalists fits the device. A worker gets them by CUDA IPC (`IpcMemory`); where that is missing,
 as host memory that it copies (`HostMemory`), which is also what a GPU task on a CPU device uses.
 
-Contents are a seed: the judge fills a slot in place before each call, and makes the same contents
-again in memory of its own to compare a slot with them or to compute expected values. Nothing is
-computed in memory that was exported.
+Contents are a seed: the judge makes them in memory of its own, laid out like a slot's inputs, and
+copies that into the slot once the call is queued (gpu_gate.py); it makes them again to compare a
+slot with them or to compute expected values. Nothing is computed in memory that was exported.
 
 Covered: fresh contents, poison, changed inputs, late writes, guard bands, memory given back.
 Not covered: reads out of bounds.
@@ -16,11 +16,13 @@ Not covered: reads out of bounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from harness.evaluate.cuda_driver import Driver
+from harness.evaluate.gpu_contents import SeedContents, fill
+from harness.evaluate.gpu_gate import Gate
 from harness.evaluate.memory import GUARD_BYTES, Segment
 from harness.evaluate.python_program import device_tensor
 from harness.suite import Tensor as Specification
@@ -35,16 +37,7 @@ if TYPE_CHECKING:
 _GUARD = 0xA5
 _POISON = 0xFF  # NaN in every float format, -1 in integers
 _ALLOCATION = 2 << 20  # the driver's granularity: an allocation of its own never shares a page
-_MOST_SLOTS = 12
-
-
-@dataclass(frozen=True)
-class SeedContents:
-    """One call's inputs: what the task's `fill` draws from a seed; with `flip`, one element of
-    every floating-point tensor is then changed, at places that derive from it."""
-
-    seed: int
-    flip: int | None = None
+_MOST_SLOTS = 6
 
 
 class Memory(Protocol):
@@ -114,11 +107,28 @@ class HostMemory:
 
 
 @dataclass
-class _Slot:
-    """The judge's views of one slot: its two pieces, and a tensor each."""
+class _Half:
+    """All inputs, or all outputs, of a slot or of a private copy: the piece and a tensor each."""
 
-    pieces: list[torch.Tensor]
+    piece: torch.Tensor
     views: Tensors
+
+
+@dataclass
+class _Shape:
+    """How a half is laid out for the bound workload. gaps: where its guard bands lie."""
+
+    tensors: Sequence[Specification]
+    axes: Mapping[str, int]
+    offsets: list[int]
+    size: int
+    gaps: list[tuple[int, int]]
+
+    def half(self, piece: torch.Tensor) -> _Half:
+        """A piece of uint8 memory as a half, its guard bands written."""
+        piece.fill_(_GUARD)
+        named = zip(self.tensors, self.offsets, strict=True)
+        return _Half(piece, {t.name: _view(piece, t, self.axes, at) for t, at in named})
 
 
 class GpuRing:
@@ -127,46 +137,59 @@ class GpuRing:
     device: "cuda" or "cpu", where the judge computes. memory_bytes: what the slots may take.
     """
 
-    def __init__(self, task: TorchTask, memory: Memory, device: str, memory_bytes: int) -> None:
+    def __init__(
+        self, task: TorchTask, memory: Memory, gate: Gate, device: str, memory_bytes: int
+    ) -> None:
         self._task = task
         self._signature = task.signature
         self._memory = memory
+        self.gate = gate
         self._device = device
         self._memory_bytes = memory_bytes
-        self._slots: list[_Slot] = []
-        self._gaps: list[list[tuple[int, int]]] = []  # where the guard bands of each half lie
+        self._shapes: list[_Shape] = []
+        self._slots: list[list[_Half]] = []
         self._given_up: list[torch.Tensor] = []
-        self._private: Tensors = {}
+        self._private: list[_Half] = []  # in memory that no worker sees, not in use
+        self._staged: dict[int, _Half] = {}
+        self._copies: dict[int, tuple[SeedContents, _Half]] = {}  # what was put into each slot
         self._workload: Workload | None = None
         self.slots = 0
 
     @property
     def descriptors(self) -> list[int]:
-        return self._memory.descriptors
+        return [*self._memory.descriptors, *self.gate.descriptors]
 
     def bind(self, workload: Workload, slots: int | None = None) -> JsonObject:
         self._give_up()
         self._workload = workload
         axes = workload.axes
         halves = (self._signature.inputs, self._signature.outputs)
-        layouts = [layout(tensors, axes) for tensors in halves]
-        self._gaps = [_gaps(t, axes, made) for t, made in zip(halves, layouts, strict=True)]
-        self.slots = slots or slots_within(self._memory_bytes, sum(size for _, size in layouts))
+        self._shapes = [_shape(tensors, axes) for tensors in halves]
+        self.slots = slots or slots_within(self._memory_bytes, sum(s.size for s in self._shapes))
         sources: list[JsonObject] = []
         where: list[dict[str, list[int]]] = []
         for slot in range(self.slots):
-            made, places, pieces = {}, {}, []
-            for half, (tensors, (offsets, size)) in enumerate(zip(halves, layouts, strict=True)):
-                piece, source = self._memory.allocate(slot, half, size)
-                piece.fill_(_GUARD)
-                pieces.append(piece)
-                for tensor, offset in zip(tensors, offsets, strict=True):
-                    made[tensor.name] = _view(piece, tensor, axes, offset)
+            made: list[_Half] = []
+            places: dict[str, list[int]] = {}
+            for half, shape in enumerate(self._shapes):
+                piece, source = self._memory.allocate(slot, half, shape.size)
+                made.append(shape.half(piece))
+                for tensor, offset in zip(shape.tensors, shape.offsets, strict=True):
                     places[tensor.name] = [len(sources), offset]
                 sources.append(source)
-            self._slots.append(_Slot(pieces, made))
+            self._slots.append(made)
             where.append(places)
-        return {"op": "bind", "workload": {"axes": dict(axes)}, "memory": sources, "slots": where}
+        self._synchronize()
+        gate = self.gate.source
+        if self.gate.descriptors:
+            gate = gate | {"descriptor": len(self._memory.descriptors)}
+        return {
+            "op": "bind",
+            "workload": {"axes": dict(axes)},
+            "memory": sources,
+            "gate": gate,
+            "slots": where,
+        }
 
     def release(self) -> JsonObject | None:
         self._give_up()
@@ -174,92 +197,124 @@ class GpuRing:
         return {"op": "bind", "workload": {"axes": axes}, "memory": [], "slots": []}
 
     def _give_up(self) -> None:
-        self._given_up += [piece for slot in self._slots for piece in slot.pieces]
-        self._slots, self._private, self.slots = [], {}, 0
+        self._given_up += [half.piece for slot in self._slots for half in slot]
+        self._slots, self._private, self.slots = [], [], 0
+        self._staged, self._copies = {}, {}
 
     def freed(self) -> None:
         self._memory.free(self._given_up)
         self._given_up = []
 
     def write(self, slot: int, contents: SeedContents, *, index: bool | None = None) -> None:
-        views = {t.name: self._slots[slot].views[t.name] for t in self._signature.inputs}
-        if index is None and next(iter(views.values())).device.type == self._device:
-            self._fill(contents, views)
-        else:
-            made = self.private(contents)
-            for tensor in self._signature.inputs:
-                if index is None or tensor.index == index:
-                    views[tensor.name].copy_(made[tensor.name])
+        made = self.private(contents)
+        for tensor in self._signature.inputs:
+            if index is None or tensor.index == index:
+                self._inputs(slot)[tensor.name].copy_(made[tensor.name])
         self._synchronize()
+
+    def stage(self, slot: int, contents: SeedContents) -> None:
+        if slot in self._copies:
+            _, half = self._copies[slot]
+        else:
+            half = self._private.pop() if self._private else self._new_private()
+        self._fill(contents, half.views)
+        self._staged[slot] = half
+        self._copies[slot] = contents, half
+        self._synchronize()
+
+    def put(self) -> None:
+        for slot, half in self._staged.items():
+            self._slots[slot][0].piece.copy_(half.piece)
+        self._staged = {}
 
     def private(self, contents: SeedContents) -> Tensors:
         """The same contents in memory that no worker sees. Valid until the next call."""
-        assert self._workload is not None
+        for known, half in self._copies.values():
+            if known == contents:
+                return half.views
         if not self._private:
-            self._private = empty_tensors(self._signature.inputs, self._workload, self._device)
-        self._fill(contents, self._private)
-        return self._private
+            self._private.append(self._new_private())
+        self._fill(contents, self._private[-1].views)
+        return self._private[-1].views
+
+    def _new_private(self) -> _Half:
+        import torch
+
+        shape = self._shapes[0]
+        return shape.half(torch.empty(shape.size, dtype=torch.uint8, device=self._device))
 
     def _fill(self, contents: SeedContents, tensors: Tensors) -> None:
         assert self._workload is not None
         fill(self._task, self._workload, contents, tensors, self._device)
 
+    def _inputs(self, slot: int) -> Tensors:
+        return self._slots[slot][0].views
+
+    def _outputs(self, slot: int) -> Tensors:
+        return self._slots[slot][1].views
+
     def poison_inputs(self, slot: int) -> None:
         for tensor in self._signature.inputs:
             if not tensor.index:
-                _bytes(self._slots[slot].views[tensor.name]).fill_(_POISON)
+                _bytes(self._inputs(slot)[tensor.name]).fill_(_POISON)
 
     def poison_outputs(self, slot: int) -> None:
-        for tensor in self._signature.outputs:
-            _bytes(self._slots[slot].views[tensor.name]).fill_(_POISON)
+        for view in self._outputs(slot).values():
+            _bytes(view).fill_(_POISON)
 
     def unwritten_output(self, slot: int) -> str | None:
         for tensor in self._signature.outputs:
             if "float" in tensor.dtype:
-                bits = _bits(self._slots[slot].views[tensor.name])
+                bits = _bits(self._outputs(slot)[tensor.name])
                 if bits.numel() and bool((bits == -1).any()):
                     return tensor.name
         return None
 
     def outputs(self, slot: int) -> Tensors:
-        names = [tensor.name for tensor in self._signature.outputs]
-        return {n: self._slots[slot].views[n].to(self._device, copy=True) for n in names}
+        return {n: v.to(self._device, copy=True) for n, v in self._outputs(slot).items()}
 
     def changed_input(self, slot: int, contents: SeedContents) -> str | None:
-        made = self.private(contents)
-        return self._first_difference(slot, made, self._signature.inputs)
+        import torch
+
+        if slot in self._copies and self._copies[slot][0] == contents:
+            there, copy = self._slots[slot][0].piece.to(self._device), self._copies[slot][1].piece
+            if torch.equal(there.view(torch.int64), copy.view(torch.int64)):
+                return None
+        return self._first_difference(self._inputs(slot), self.private(contents))
 
     def changed_output(self, slot: int, outputs: Mapping[str, torch.Tensor]) -> str | None:
-        return self._first_difference(slot, outputs, self._signature.outputs)
+        return self._first_difference(self._outputs(slot), outputs)
 
     def _first_difference(
-        self, slot: int, copies: Mapping[str, torch.Tensor], tensors: Iterable[Specification]
+        self, views: Mapping[str, torch.Tensor], copies: Mapping[str, torch.Tensor]
     ) -> str | None:
         import torch
 
-        for tensor in tensors:
-            view = self._slots[slot].views[tensor.name].to(self._device)
-            if not torch.equal(_bits(view), _bits(copies[tensor.name])):  # NaN equals itself
-                return tensor.name
+        for name, view in views.items():
+            there = view.to(self._device)
+            if not torch.equal(_bits(there), _bits(copies[name])):  # NaN equals itself
+                return name
         return None
 
     def broken_guard(self) -> str | None:
         import torch
 
-        halves = (self._signature.inputs, self._signature.outputs)
-        for slot in self._slots:
-            for piece, tensors, gaps in zip(slot.pieces, halves, self._gaps, strict=True):
-                bands = [piece[start:end] for start, end in gaps]
-                if bool((torch.cat(bands) != _GUARD).any()):
-                    wrong = [bool((band != _GUARD).any()) for band in bands]
-                    return tensors[min(wrong.index(True), len(tensors) - 1)].name
-        return None
+        bands = [
+            (half.piece[start:end], shape.tensors[min(n, len(shape.tensors) - 1)].name)
+            for slot in self._slots
+            for half, shape in zip(slot, self._shapes, strict=True)
+            for n, (start, end) in enumerate(shape.gaps)
+        ]
+        if not bool((torch.cat([band for band, _ in bands]) != _GUARD).any()):
+            return None
+        return next(name for band, name in bands if bool((band != _GUARD).any()))
 
     def close(self) -> None:
         """After the worker's end."""
         self._give_up()
         self.freed()
         self._memory.close()
+        self.gate.close()
 
     def _synchronize(self) -> None:
         if self._device == "cuda":
@@ -269,7 +324,7 @@ class GpuRing:
 
 
 def slots_within(memory_bytes: int, slot_bytes: int) -> int:
-    """How many slots of this size: as many as fit, at least 2 and at most 12."""
+    """How many slots of this size: as many as fit, at least 2 and at most 6."""
     return min(_MOST_SLOTS, max(2, memory_bytes // max(slot_bytes, 1)))
 
 
@@ -283,45 +338,13 @@ def layout(tensors: Sequence[Specification], axes: Mapping[str, int]) -> tuple[l
     return offsets, position + GUARD_BYTES
 
 
-def _gaps(
-    tensors: Sequence[Specification], axes: Mapping[str, int], made: tuple[list[int], int]
-) -> list[tuple[int, int]]:
-    """What lies between, before and behind the tensors of a half."""
-    offsets, size = made
+def _shape(tensors: Sequence[Specification], axes: Mapping[str, int]) -> _Shape:
+    """The layout of a half; its guard bands lie between, before and behind its tensors."""
+    offsets, size = layout(tensors, axes)
     ends = [offset + t.bytes(axes) for offset, t in zip(offsets, tensors, strict=True)]
-    return list(zip([0, *ends], [*offsets, size], strict=True))
-
-
-def empty_tensors(tensors: Iterable[Specification], workload: Workload, device: str) -> Tensors:
-    """Uninitialised private tensors of a workload."""
-    import torch
-
-    return {
-        t.name: torch.empty(t.sizes(workload.axes), dtype=getattr(torch, t.dtype), device=device)
-        for t in tensors
-    }
-
-
-def fill(
-    task: TorchTask, workload: Workload, contents: SeedContents, tensors: Tensors, device: str
-) -> None:
-    """Write a call's contents into its input tensors on `device`."""
-    import torch
-
-    generator = torch.Generator(device=device)
-    generator.manual_seed(contents.seed)
-    task.fill(workload, generator, tensors)
-    if contents.flip is None:
-        return
-    places = torch.Generator()
-    places.manual_seed(contents.flip)
-    for tensor in task.signature.inputs:
-        flat = tensors[tensor.name].view(-1)
-        if tensor.index or tensor.fixed or not flat.is_floating_point() or not flat.numel():
-            continue
-        position = int(torch.randint(flat.numel(), (1,), generator=places))
-        element = flat[position : position + 1]
-        element.copy_(torch.where(element.isfinite(), 1 - element, 1))
+    return _Shape(
+        tensors, axes, offsets, size, list(zip([0, *ends], [*offsets, size], strict=True))
+    )
 
 
 def _view(

@@ -1,13 +1,14 @@
 """A worker on an NVIDIA GPU: its memory, and the clock that the score is taken from.
 
 Made inside the sandbox before the filter is installed and before candidate code is loaded: the
-driver opens sockets and starts threads, which a candidate may not.
+driver opens sockets and starts threads, which a candidate may not. A bind request names
 
-    "memory": [{"slot": S, "bytes": SIZE, "ipc": HEX | "descriptor": N}...]     in a bind request
+    "memory": [{"slot": S, "bytes": SIZE, "ipc": HEX | "descriptor": N}...]
+    "gate": {"ipc": HEX} | {"descriptor": N, "offset": BYTES}
 
 Memory comes as CUDA IPC handles of the judge's allocations; where the machine has none, as host
 memory (a descriptor), which the worker copies to memory of its own before a call and back after it,
-outside the timed part.
+outside the timed part. Calls are queued behind the gate (gpu_gate.py).
 
 Covered: both kinds of memory, the stopwatch (cuda_driver.py), torch made ready on the GPU.
 Not covered: trust; the judge compares what this clock says with its own.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,11 +51,31 @@ class GpuMachine:
         self._watch = Stopwatch(self._driver)
         self._host = HostMachine(descriptors)
         self._memory: list[_Memory] = []
+        self._pinned: dict[int, tuple[int, int]] = {}  # descriptor: host address, device address
+        self._gate = 0
+        self._evicted = (0, 0)  # where memory is copied in: a buffer that pushes it out of the L2
         if with_torch:
             import torch
 
             torch.ones(1, device="cuda").add_(1)
             torch.cuda.synchronize()
+
+    def gate(self, source: JsonObject) -> None:
+        if self._gate:
+            return
+        if "ipc" in source:
+            self._gate = self._driver.open(bytes.fromhex(source["ipc"]))
+        else:
+            self._gate = self._registered(int(source["descriptor"]))[1] + int(source["offset"])
+            size = 2 * self._driver.attribute("l2_bytes")
+            self._evicted = (self._driver.allocate(size), size)
+
+    def _registered(self, descriptor: int) -> tuple[int, int]:
+        if descriptor not in self._pinned:
+            mapped = self._host.memory(descriptor)
+            host = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+            self._pinned[descriptor] = host, self._driver.register(host, len(mapped))
+        return self._pinned[descriptor]
 
     def open(self, sources: Sequence[JsonObject]) -> None:
         for memory in self._memory:
@@ -65,9 +86,7 @@ class GpuMachine:
             if "ipc" in source:
                 address, host = self._driver.open(bytes.fromhex(source["ipc"])), 0
             else:
-                mapped = self._host.memory(int(source["descriptor"]))
-                host = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
-                size = min(size, len(mapped))
+                host = self._registered(int(source["descriptor"]))[0]
                 address = self._driver.allocate(size)
             self._memory.append(_Memory(slot, address, size, host))
 
@@ -77,11 +96,11 @@ class GpuMachine:
             raise CandidateError("memory", "a tensor does not fit its memory")
         return Place(None, offset, shape, memory.address + offset)
 
-    def run(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
-        return self.batch(program, [slot])
-
-    def batch(self, program: Program, slots: Sequence[int]) -> tuple[int, WorkerTimes]:
+    def run(
+        self, program: Program, slots: Sequence[int], number: int, queued: Callable[[], None]
+    ) -> tuple[int, WorkerTimes]:
         watch, clock, code = self._watch, time.perf_counter_ns, 0
+        watch.hold(self._gate, number)
         self._copy_in(slots)
         watch.start()
         begun = clock()
@@ -89,10 +108,12 @@ class GpuMachine:
             code = code or program.run(slot)
         returned = clock()
         watch.stop()
+        self._copy_out(slots)
+        queued()
+        watch.wait()
         ended = clock()
         watch.wait_idle()
         idle = clock()
-        self._copy_out(slots)
         return code, WorkerTimes(watch.elapsed_ns(), returned - begun, idle - ended)
 
     def plan(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
@@ -104,8 +125,8 @@ class GpuMachine:
 
     def fetch(self, program: PythonProgram, slot: int) -> None:
         program.fetch(slot)
-        self._watch.wait_idle()
         self._copy_out([slot])
+        self._watch.wait_idle()
 
     def native(self, path: str, interface: Interface) -> Program:
         return CppProgram(path, interface, self._zeroed)
@@ -114,6 +135,8 @@ class GpuMachine:
         for memory in self._memory:
             if memory.host and memory.slot in slots:
                 self._driver.copy_in(memory.address, memory.host, memory.size)
+        if self._evicted[1]:
+            self._driver.fill(*self._evicted)
 
     def _copy_out(self, slots: Sequence[int]) -> None:
         for memory in self._memory:

@@ -61,7 +61,7 @@ class InspectedSide(Side):
         report = answer.get("report")
         return report if isinstance(report, dict) else {}
 
-    def _request(self, kind: Literal["run", "plan"], slot: int) -> CallReply:
+    def _request(self, kind: Literal["run", "plan", "batch"], slot: int) -> CallReply:
         reply = super()._request(kind, slot)
         if kind == "plan":
             return reply

@@ -3,10 +3,10 @@
 Stages, stop at the first failure:
 
 1. smoke: the smallest workload, one call, verified in full;
-2. correctness: every workload on `correctness_seeds` fresh inputs, each verified in full;
+2. correctness: every workload on fresh inputs (`Bench.correctness_seeds`), each verified in full;
 3. timing: paired blocks against the baseline on fresh inputs; every call is held against the
-   baseline's outputs, and one of every block, drawn afterwards, is verified in full; then the two
-   clocks, the roofline floor and the libraries that were loaded.
+   baseline's outputs, and of the blocks that the bench draws one call, drawn afterwards, is
+   verified in full; then the two clocks, the roofline floor and the libraries that were loaded.
 
 Seeds derive from a secret that only the judge has. No input content serves two calls of a worker.
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -72,6 +72,7 @@ class Judge:
         self.settings: EvaluatorSettings = bench.settings
         self._secret = secret
         self._baseline: Side | None = None
+        self._baseline_ns: dict[Workload, int] = {}  # of what its worker has run
         self.compiling_seconds = 0.0
 
     def close(self) -> None:
@@ -83,6 +84,7 @@ class Judge:
         if self._baseline is not None:
             self._baseline.close()
             self._baseline = None
+            self._baseline_ns = {}
 
     def baseline_program(self) -> Program:
         baseline = self.task.baselines[0]
@@ -115,15 +117,17 @@ class Judge:
                 with bench.busy():
                     self.verify(side, workload, rng, calls=1)
                     stage = Stage.CORRECTNESS
+                    verified = {}
                     for workload in search:
-                        self.verify(side, workload, rng, calls=self.settings.correctness_seeds)
+                        seeds = bench.correctness_seeds
+                        verified[workload] = self.verify(side, workload, rng, seeds)
                 sealed = bench.sealed(program, side)
                 stage, timing_started = Stage.TIMING, time.perf_counter()
                 if sealed is None:
-                    timings = self._time_all(side, rng)
+                    timings = self._time_all(side, rng, verified)
             if sealed is not None:
                 with bench.start(sealed, search) as side:
-                    timings = self._time_all(side, rng)
+                    timings = self._time_all(side, rng, {})
         except CandidateFailure as failure:
             failed_on = failure.workload or workload.name
             return Verdict(failed(failure, stage, failed_on), time.perf_counter() - started)
@@ -142,10 +146,11 @@ class Judge:
 
         return min(workloads, key=size)
 
-    def verify(self, side: Side, workload: Workload, rng: np.random.Generator, calls: int) -> None:
+    def verify(self, side: Side, workload: Workload, rng: np.random.Generator, calls: int) -> int:
         """Bind a workload and verify `calls` calls in full, and one more whose inputs differ from
-        the last one's in one element of each tensor. Raises CandidateFailure."""
-        side.bind(workload)
+        the last one's in one element of each tensor. Returns the last one's latency in nanoseconds.
+        Raises CandidateFailure."""
+        side.bind(workload, self.bench.verification_slots)
         contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
         contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
         hosts = []
@@ -155,41 +160,51 @@ class Judge:
                 check_call(self.bench, workload, call)
         # On a GPU the first call compiles and loads what is missing, the others show the rest.
         self.compiling_seconds += max(0.0, hosts[0] - statistics.median(hosts)) / 1e9
+        return call.clocks.latency_ns
 
-    def _time_all(self, side: Side, rng: np.random.Generator) -> dict[Workload, _Timing]:
+    def _time_all(
+        self, side: Side, rng: np.random.Generator, verified: Mapping[Workload, int]
+    ) -> dict[Workload, _Timing]:
+        """verified: latencies in nanoseconds of what this worker has run before."""
         timings = {}
         for workload in self.task.search:
             try:
                 with self.bench.quiet():
-                    timings[workload] = self._time(side, workload, rng)
+                    timings[workload] = self._time(side, workload, rng, verified.get(workload))
             except CandidateFailure as failure:
                 failure.workload = workload.name
                 raise
-        self.bench.check_clocks([(t.candidate, t.baseline) for t in timings.values()])
+        self.bench.check_clocks({w: (t.candidate, t.baseline) for w, t in timings.items()})
         self.bench.check_libraries(side)
         return timings
 
-    def _time(self, side: Side, workload: Workload, rng: np.random.Generator) -> _Timing:
+    def _time(
+        self, side: Side, workload: Workload, rng: np.random.Generator, verified: int | None
+    ) -> _Timing:
         """Paired blocks of one workload. The machine is held alone by the caller."""
-        settings, timing = self.settings, _Timing()
+        settings, timing, bench = self.settings, _Timing(), self.bench
         baseline = self._baseline_side()
         side.bind(workload)
         baseline.bind(workload)
-        warm = [self.bench.fresh(workload, rng) for _ in range(self.bench.warmup_calls)]
-        candidate_warm = fastest_ns(side.run_block(warm, rng))
-        baseline_warm = fastest_ns(self.baseline_block(baseline, warm, rng))
-        slow = candidate_warm > settings.slow_factor * baseline_warm
-        if slow:
+        warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
+        if verified is None or not bench.stays_warm:
+            verified = fastest_ns(side.run_block(warm, rng))
+        if workload not in self._baseline_ns or not bench.stays_warm:
+            self._baseline_ns[workload] = fastest_ns(self.baseline_block(baseline, warm, rng))
+        usual = self._baseline_ns[workload]
+        blocks = bench.blocks(usual, side.slots)
+        if verified > settings.slow_factor * usual:
             timing.flags.append(
                 f"{settings.slow_samples} samples: slower than {settings.slow_factor:g} x baseline"
             )
-        blocks = self.bench.blocks(baseline_warm, side.slots)
-        if slow:
             blocks = Blocks(1, settings.slow_samples, settings.slow_samples)
+        drawn = bench.drawn_blocks(blocks.most, rng)
         repeats = settings.steal_repeats
-        watch = self.bench.watch()
+        watch = bench.watch()
         while len(timing.blocks) < blocks.most:
-            block = self.pair_block({"candidate": side}, baseline, workload, rng, blocks.calls)
+            in_full = len(timing.blocks) in drawn
+            sides = {"candidate": side}
+            block = self.pair_block(sides, baseline, workload, rng, blocks.calls, in_full)
             latencies = {name: latencies_us(made) for name, made in block.items()}
             if watch.disturbed({workload.name: latencies["baseline"]}) and repeats > 0:
                 repeats -= 1
@@ -202,7 +217,9 @@ class Judge:
                 break
         if repeats < settings.steal_repeats:
             timing.flags.append(f"{settings.steal_repeats - repeats} disturbed blocks repeated")
-        timing.floor_us = self.bench.floor_us(workload, warm[0])
+        if 2 * sum(call.queued for call in timing.candidate) < len(timing.candidate):
+            timing.flags.append("waits for the GPU within a call: its host time is in its latency")
+        timing.floor_us = bench.floor_us(workload, warm[0])
         latency = statistics.median(latencies_us(timing.candidate))
         check_floor(latency, timing.floor_us, timing.flags, settings)
         return timing
@@ -214,9 +231,10 @@ class Judge:
         workload: Workload,
         rng: np.random.Generator,
         calls: int,
+        in_full: bool,
     ) -> dict[str, list[Clocks]]:
-        """`calls` calls of every side on the same fresh inputs, in random order of sides; one call
-        of each candidate is then drawn and verified. Raises CandidateFailure."""
+        """`calls` calls of every side on the same fresh inputs, in random order of sides; with
+        `in_full` one call of each candidate is then drawn and verified. Raises CandidateFailure."""
         contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
         names = ["baseline", *sides]
         made: dict[str, list[Call]] = {}
@@ -228,7 +246,8 @@ class Judge:
                 made[name] = sides[name].run_block(contents, rng)
         for name, side in sides.items():
             side.audit_stop()
-            check_block(self.bench, workload, made[name], made["baseline"], rng)
+            mine, theirs = made[name], made["baseline"]
+            check_block(self.bench, workload, mine, theirs, rng, in_full=in_full)
         return {name: [call.clocks for call in block] for name, block in made.items()}
 
     def baseline_block(

@@ -22,7 +22,7 @@ import threading
 from dataclasses import asdict
 from typing import Any, Literal
 
-from harness.errors import HarnessError
+from harness.errors import EnvironmentMissing, HarnessError
 from harness.evaluate.bench import Bench, CpuBench
 from harness.evaluate.confirmation import Session
 from harness.evaluate.cuda_driver import CudaError, Driver
@@ -59,6 +59,11 @@ class JudgeProcess:
         isolation = isolation_from_json(setup["isolation"])
         self._device: Device | Literal["interpreter"] = setup["device"]
         self._driver = Driver() if self._device == "cuda" else None
+        if self._driver is not None and not self._driver.attribute("stream_memory_operations"):
+            raise EnvironmentMissing(
+                "This GPU's driver does not let a stream wait for a word in memory, which timing "
+                "needs. Use a driver of CUDA 12 or later on Linux."
+            )
         if self._device == "cpu":
             self._parents = {
                 "cpp": WarmParent("none", isolation),

@@ -64,6 +64,8 @@ class Segment:
 class HostRing:
     """`slots` copies of a task's tensors, big enough for every one of `workloads`."""
 
+    gate: None = None  # a call is written, and then asked for
+
     def __init__(self, signature: Signature, workloads: Iterable[Workload], slots: int) -> None:
         self.signature = signature
         self.slots = slots
@@ -113,6 +115,13 @@ class HostRing:
         for tensor in self.signature.inputs:
             if index is None or tensor.index == index:
                 np.copyto(view[tensor.name], inputs[tensor.name])
+
+    def stage(self, slot: int, inputs: Mapping[str, Array]) -> None:
+        """Write them: there is no gate."""
+        self.write(slot, inputs)
+
+    def put(self) -> None:
+        """Nothing: it was written."""
 
     def poison_inputs(self, slot: int) -> None:
         """Overwrite everything in a slot but its index metadata, as before a plan call."""

@@ -10,15 +10,18 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.evaluate.channel import WorkerTimes
-from harness.evaluate.launcher import GpuUse
+from harness.evaluate.launcher import GpuUse, WorkerExit
 from harness.suite import Signature
 from harness.types import JsonObject, JsonScalar, Language, Status, Workload
+
+if TYPE_CHECKING:
+    from harness.evaluate.gpu_gate import Gate
 
 CODE_FILE: Mapping[str, str] = {
     "cpp": "candidate.so", "cuda": "candidate.so",
@@ -55,12 +58,20 @@ class CandidateFailure(Exception):
 @dataclass(frozen=True)
 class Clocks:
     """One call by every clock, in nanoseconds. latency_ns: the one that the score is taken from.
-    wall_ns: the judge's. worker: the worker's. plan_ns: the plan call by the judge's, if any."""
+    wall_ns: the judge's. worker: the worker's. plan_ns: the plan call by the judge's, if any.
+    prepare_ns, queued: of a call behind a gate (gpu_gate.py), how long the judge took to prepare it
+    meanwhile, and whether it was queued in time."""
 
     latency_ns: int
     wall_ns: int
     worker: WorkerTimes
     plan_ns: int | None = None
+    prepare_ns: int = 0
+    queued: bool = True
+
+
+# By workload, the calls of a candidate and of the baseline beside it.
+Timed = Mapping[Workload, tuple[Sequence[Clocks], Sequence[Clocks]]]
 
 
 @dataclass(frozen=True)
@@ -74,11 +85,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Batch:
-    """Calls back to back, timed as one: by the judge's clock and by the worker's."""
+    """Calls back to back, timed as one."""
 
-    calls: int
-    wall_ns: int
-    worker: WorkerTimes
+    calls: Sequence[Call]
+    clocks: Clocks
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,11 @@ class Ring(Protocol):
     slots: int
 
     @property
+    def gate(self) -> Gate | None:
+        """What calls wait behind for their inputs, if anything."""
+        ...
+
+    @property
     def descriptors(self) -> list[int]: ...
 
     def bind(self, workload: Workload, slots: int | None = None) -> JsonObject:
@@ -119,6 +134,14 @@ class Ring(Protocol):
         ...
 
     def write(self, slot: int, contents: Contents, *, index: bool | None = None) -> None: ...
+
+    def stage(self, slot: int, contents: Contents) -> None:
+        """Make contents that `put` will copy into a slot."""
+        ...
+
+    def put(self) -> None:
+        """Copy what was staged, at once; on a GPU this is queued only."""
+        ...
 
     def poison_inputs(self, slot: int) -> None: ...
 
@@ -148,6 +171,33 @@ class Role:
 
 
 ON_THE_CPU = Role()
+
+
+def death(status: WorkerExit | None) -> CandidateFailure:
+    """How a worker ended, as a failure. status: None if it has not."""
+    if status is None:
+        return CandidateFailure(Status.RUNTIME_ERROR, "exit", "the program closed its channel")
+    if status.signal == "SIGSYS":
+        return CandidateFailure(
+            Status.REJECTED,
+            "forbidden_call",
+            "the program made a system call that no kernel needs (a new process, a socket, "
+            "another process's memory, ...)",
+            {"signal": status.signal},
+        )
+    if status.signal is not None:
+        return CandidateFailure(
+            Status.RUNTIME_ERROR,
+            "signal",
+            f"the program was ended by {status.signal}",
+            {"signal": status.signal},
+        )
+    return CandidateFailure(
+        Status.RUNTIME_ERROR,
+        "exit",
+        f"the program ended its process with exit status {status.code}",
+        {"exit_status": status.code},
+    )
 
 
 def told_failure(

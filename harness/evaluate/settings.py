@@ -59,16 +59,23 @@ class EvaluatorSettings:
     floor_flag: float = 1.2
     """A time below this multiple of the floor is possible but unusual: flagged."""
 
-    gpu_sample_seconds: float = 0.1
+    gpu_sample_seconds: float = 0.05
     gpu_min_samples: int = 10
     gpu_max_samples: int = 50
     """On a GPU a workload gets as many samples as the baseline runs through in this time, within
-    these limits: what a candidate does cannot change how often it is measured. With twice as many
-    the intervals were as narrow (half-widths of 0.1 to 0.5 %), and an evaluation took 7 s."""
+    these limits: what a candidate does cannot change how often it is measured. With four times as
+    many the intervals were as narrow (half-widths of 0.1 to 0.5 %), and an evaluation took 7 s."""
+
+    gpu_correctness_seeds: int = 1
+    gpu_drawn_blocks: int = 2
+    """Like `correctness_seeds`, on a GPU, where a reference takes 10 to 100 times as long as what
+    is measured: with the calls that are drawn while timing (one in each of so many blocks of a
+    workload, blocks and calls drawn), three fresh inputs are verified in full before a program
+    passes."""
 
     gpu_warmup_calls: int = 1
-    """Like `warmup_calls`, on a GPU: a program was verified in the same worker before, and no
-    thread pools start."""
+    """Like `warmup_calls`, on a GPU, where no thread pools start: only in a worker that has not run
+    the workload before."""
 
     gpu_confirm_min_blocks: int = 5
     gpu_confirm_calls: int = 4
@@ -86,12 +93,12 @@ class EvaluatorSettings:
     baseline_drift: float = 0.03
     """On a GPU a block is repeated if its baseline is off its own history by more than this."""
 
-    gpu_clock_slack_us: float = 150.0
+    gpu_clock_slack_us: float = 60.0
     """The two-clock test on a GPU: how much longer a candidate's calls may last by the judge's
     clock than by its events, compared with the baseline's, beyond three times those calls'
     spread."""
 
-    gpu_clock_quartile_us: float = 100.0
+    gpu_clock_quartile_us: float = 40.0
     """The same for the lower quartile of the calls, which delays of a busy machine hardly move: it
     sees a smaller lie, if that is told in most calls. Beyond it one standard deviation counts."""
 
@@ -100,13 +107,33 @@ class EvaluatorSettings:
     was seen 0.2 % longer by the judge's clock, on a machine busy with builds. A lie within it is
     smaller than what a confirmation can tell apart."""
 
-    batch_calls: int = 200
-    batch_memory_share: float = 0.2
-    batch_slack: float = 0.1
-    batch_call_us: float = 10.0
+    gpu_tail_us: float = 50.0
+    """How long the device may go on, by the worker's word, after the last event of a call."""
+
+    gpu_prepare_us: float = 500.0
+    """How much longer preparing a candidate's calls may take than the baseline's: the rest, a
+    program computes meanwhile. The device gives a context milliseconds at a time."""
+
+    gpu_busy_us: float = 1500.0
+    """How long the device may let the judge wait after a block. Two changes of context take 0.3 ms;
+    a kernel that is left behind has a time slice, milliseconds, before the judge's turn."""
+
+    queue_first_seconds: float = 0.005
+    queue_seconds: float = 0.05
+    queue_again_seconds: float = 0.005
+    """How long a call may take to be queued before its inputs are made anyway. The first call of a
+    workload loads kernels, for which the driver waits until the stream is empty; a program that
+    waits for its own work cannot be queued, and then waits in vain in each of its calls."""
+
+    batch_calls: int = 16
+    batch_memory_share: float = 0.1
+    batch_slack: float = 0.05
+    batch_call_us: float = 5.0
+    batch_longest_us: float = 3000.0
     """Calls back to back on distinct inputs, timed as one, of a best that is confirmed (as many as
     fit this share of the device): an error of the two-clock test is divided by so many. A call may
-    last so much longer than a single one, and so many microseconds more."""
+    last so much longer than a single one, and so many microseconds more. Longer calls are left
+    out: the two clocks tell them apart well enough."""
 
     max_steal: float = 0.01
     steal_repeats: int = 3

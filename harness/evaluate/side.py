@@ -6,7 +6,8 @@ stopped; the clock starts, the request goes out, the group is woken, the reply c
 stops; the group is stopped at once; outputs are copied to private memory and the inputs compared
 with the private copy. After the block every slot must still hold what was copied. Nothing of the
 worker runs between the writing of its inputs and the start of the clock; waking costs about 12 µs
-within the window, for both sides.
+within the window, for both sides. Where there is a gate (gpu_gate.py), the inputs come after the
+request: once the call is queued.
 
 Covered: late writes, changed inputs, writes out of bounds, outputs not written, forged or missing
 replies, workers that die or hang.
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,6 @@ from harness.evaluate.channel import (
     ChannelError,
     ChannelTimeout,
     ProtocolViolation,
-    WorkerTimes,
 )
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.program import (
@@ -46,6 +45,7 @@ from harness.evaluate.program import (
     Program,
     Ring,
     Role,
+    death,
     gpu_environment,
     pack,
     signature_json,
@@ -84,6 +84,7 @@ class Side:
         self._folder = Path(tempfile.mkdtemp(prefix="harness-job-"))
         self._number = 0
         self.has_plan = False
+        self._first, self._patience_seconds = True, settings.queue_first_seconds
         self._cpu_ns: int | None = None  # when it was last seen stopped
         (self._folder / CODE_FILE[program.language]).write_bytes(program.code)
         unpack(program.kernels, self._folder / KERNEL_CACHE)
@@ -158,6 +159,7 @@ class Side:
         """Shape the ring for a workload, here and in the worker."""
         answer = self._ask(self._ring.bind(workload, slots), self._settings.call_timeout_seconds)
         self._ring.freed()
+        self._first, self._patience_seconds = True, self._settings.queue_first_seconds
         if answer.get("ok") is not True:
             raise CandidateFailure(
                 Status.RUNTIME_ERROR, "bind", told_text(answer, "workspace_bytes failed")
@@ -195,6 +197,15 @@ class Side:
                     f"input {changed} was changed by the call",
                     {"input": changed},
                 )
+        gate = self._ring.gate
+        busy_us = gate.busy_ns() / 1e3 if gate is not None else 0.0
+        if busy_us > self._settings.gpu_busy_us:
+            raise CandidateFailure(
+                Status.REJECTED,
+                "left_behind",
+                f"{busy_us:.0f} us after its last call the device was still at work",
+                {"busy_us": busy_us},
+            )
         guard = self._ring.broken_guard()
         if guard is not None:
             raise CandidateFailure(
@@ -207,32 +218,12 @@ class Side:
 
     def run_batch(self, contents: Sequence[Contents]) -> Batch:
         """A call for each of `contents`, as many as there are slots, back to back in one request,
-        timed as one. The outputs are then looked at by `batch_call`."""
+        timed as one. Only where there is a gate."""
         for slot, content in enumerate(contents):
             self._ring.poison_outputs(slot)
-            self._ring.write(slot, content)
-        started = time.perf_counter_ns()
-        answer = self._ask(
-            {"op": "batch", "slots": list(range(len(contents)))},
-            self._settings.call_timeout_seconds,
-        )
-        wall_ns = time.perf_counter_ns() - started
-        if answer.get("ok") is not True:
-            message = told_text(answer, "calls back to back failed")
-            raise CandidateFailure(Status.RUNTIME_ERROR, "batch", message)
-        times = [answer.get(name) for name in ("call_ns", "host_ns", "tail_ns")]
-        numbers = [t for t in times if isinstance(t, int) and t >= 0]
-        if len(numbers) != len(times):
-            raise CandidateFailure(Status.REJECTED, "protocol", "the worker told no times")
-        return Batch(len(contents), wall_ns, WorkerTimes(*numbers))
-
-    def batch_call(self, slot: int, contents: Contents, batch: Batch) -> Call:
-        """One call of a batch, with its outputs."""
-        unwritten = self._ring.unwritten_output(slot)
-        if unwritten is not None:
-            raise self._not_written(unwritten)
-        clocks = Clocks(batch.wall_ns // batch.calls, batch.wall_ns, batch.worker)
-        return Call(contents, self._ring.outputs(slot), clocks)
+            self._ring.stage(slot, content)
+        clocks = self._clocks(self._request("batch", len(contents)))
+        return Batch([self._done(slot, c, clocks) for slot, c in enumerate(contents)], clocks)
 
     def _call(self, slot: int, contents: Contents) -> Call:
         ring, plan_ns = self._ring, None
@@ -241,20 +232,26 @@ class Side:
             ring.poison_inputs(slot)
             ring.write(slot, contents, index=True)
             plan_ns = self._request("plan", slot).wall_ns
-            ring.write(slot, contents, index=False)
-        else:
-            ring.write(slot, contents)
+        ring.stage(slot, contents)
         reply = self._request("run", slot)
-        unwritten = ring.unwritten_output(slot)
+        return self._done(slot, contents, self._clocks(reply, plan_ns))
+
+    def _done(self, slot: int, contents: Contents, clocks: Clocks) -> Call:
+        unwritten = self._ring.unwritten_output(slot)
         if unwritten is not None:
             raise self._not_written(unwritten)
-        outputs = ring.outputs(slot)
-        return Call(contents, outputs, self._clocks(reply, plan_ns))
+        return Call(contents, self._ring.outputs(slot), clocks)
 
     def _clocks(self, reply: CallReply, plan_ns: int | None = None) -> Clocks:
         """A call by every clock; on a GPU the score is the worker's, between its events."""
-        latency_ns = reply.worker.call_ns if self._role.gpu else reply.wall_ns
-        return Clocks(latency_ns, reply.wall_ns, reply.worker, plan_ns)
+        gate = self._ring.gate
+        if gate is None:
+            return Clocks(reply.wall_ns, reply.wall_ns, reply.worker, plan_ns)
+        times = gate.times()
+        latency_ns = reply.worker.call_ns if self._role.gpu else times.wall_ns
+        return Clocks(
+            latency_ns, times.wall_ns, reply.worker, plan_ns, times.prepare_ns, reply.queued
+        )
 
     @staticmethod
     def _not_written(output: str) -> CandidateFailure:
@@ -265,21 +262,33 @@ class Side:
             {"output": output},
         )
 
-    def _request(self, kind: Literal["run", "plan"], slot: int) -> CallReply:
+    def _request(self, kind: Literal["run", "plan", "batch"], slot: int) -> CallReply:
         """One timed request. The worker is woken within the timed window
         (otherwise a thread of it could start on the fresh inputs before the clock does), and
         stopped when this returns."""
         self._number += 1
         timeout = self._settings.call_timeout_seconds
-        worker = self._worker
+        worker, hold = self._worker, None if kind == "plan" else self._ring.gate
+        if hold is not None:
+            hold.ready(self._number, self._patience_seconds, self._ring.put)
         self.audit_stop()
         try:
-            reply = worker.channel.call(kind, slot, self._number, timeout, wake=worker.resume)
+            reply = worker.channel.call(
+                kind, slot, self._number, timeout, wake=worker.resume, hold=hold
+            )
         except ChannelError as error:
             raise self._failure(error, kind) from error
         finally:
             worker.stop()
         self._expect_stop()
+        if hold is not None:
+            settings = self._settings
+            self._patience_seconds = (
+                settings.queue_seconds
+                if reply.queued or self._first
+                else settings.queue_again_seconds
+            )
+            self._first = False
         if reply.return_code != 0:
             raise self._error_reply(kind, reply.return_code)
         return reply
@@ -354,30 +363,7 @@ class Side:
 
     def _death(self) -> CandidateFailure:
         """How the worker ended, as a failure."""
-        status = self._worker.exit_status(timeout_seconds=2.0)
-        if status is None:
-            return CandidateFailure(Status.RUNTIME_ERROR, "exit", "the program closed its channel")
-        if status.signal == "SIGSYS":
-            return CandidateFailure(
-                Status.REJECTED,
-                "forbidden_call",
-                "the program made a system call that no kernel needs (a new process, a socket, "
-                "another process's memory, ...)",
-                {"signal": status.signal},
-            )
-        if status.signal is not None:
-            return CandidateFailure(
-                Status.RUNTIME_ERROR,
-                "signal",
-                f"the program was ended by {status.signal}",
-                {"signal": status.signal},
-            )
-        return CandidateFailure(
-            Status.RUNTIME_ERROR,
-            "exit",
-            f"the program ended its process with exit status {status.code}",
-            {"exit_status": status.code},
-        )
+        return death(self._worker.exit_status(timeout_seconds=2.0))
 
 
 def loaded(side: Side) -> Side:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.evaluate.cuda_driver import Stopwatch
 from harness.evaluate.libraries import foreign_libraries
-from harness.evaluate.program import Batch, Call, CandidateFailure, Clocks
+from harness.evaluate.program import Batch, Call, CandidateFailure, Clocks, Timed
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
 from harness.suite import Task
@@ -31,10 +30,13 @@ def check_block(
     calls: Sequence[Call],
     baseline: Sequence[Call],
     rng: np.random.Generator,
+    *,
+    in_full: bool = True,
 ) -> None:
     """Hold every call of a block against the baseline's; then draw one and verify it in full."""
     check_near(bench, calls, baseline)
-    check_call(bench, workload, calls[int(rng.integers(len(calls)))])
+    if in_full:
+        check_call(bench, workload, calls[int(rng.integers(len(calls)))])
 
 
 def check_near(bench: Bench, calls: Sequence[Call], baseline: Sequence[Call]) -> None:
@@ -87,38 +89,78 @@ def check_wake_clocks(
     )
 
 
-def check_event_clocks(
-    candidate: Sequence[Clocks], baseline: Sequence[Clocks], settings: EvaluatorSettings
-) -> None:
-    """The two clocks on a GPU: beyond its device time a call lasts as long as the baseline's does
-    (the flush, the delay, the way there and back); what lasts longer was left out of the events:
-    work on other streams, work after the call, or a worker's lie.
+def check_event_clocks(timed: Timed, settings: EvaluatorSettings) -> None:
+    """The two clocks on a GPU: beyond its device time a call lasts as long as a baseline's call of
+    that device time does (two changes of context, the way back; more for longer calls); what lasts
+    longer was left out of the events: work on other streams, work after the call, or a worker's
+    lie. And nothing was computed while the judge prepared the calls.
 
-    Calls of one workload. Rejects by the median, and by the lower quartile with less slack, so that
-    a delayed wake-up of some calls does not.
+    Rejects by the median, and by the lower quartile with less slack, so that a delayed wake-up of
+    some calls does not. Between the baseline's workloads it interpolates, by the logarithm of the
+    device time.
     """
-    mine, usual = _beyond_us(candidate), _beyond_us(baseline)
-    middle = statistics.median(usual)
-    deviation = 1.4826 * statistics.median(abs(b - middle) for b in usual)  # of a normal one
-    share = settings.gpu_clock_share * statistics.median(c.worker.call_ns for c in candidate) / 1e3
+    baselines = [theirs for _, theirs in timed.values()]
+    for workload, (candidate, baseline) in timed.items():
+        try:
+            _check_told(candidate, baselines, settings)
+            _check_idle_before(candidate, baseline, settings)
+        except CandidateFailure as failure:
+            failure.workload = workload.name
+            raise
+
+
+def _check_told(
+    candidate: Sequence[Clocks], baselines: Sequence[Sequence[Clocks]], settings: EvaluatorSettings
+) -> None:
+    told = _told_us(candidate)
     tail = statistics.median(c.worker.tail_ns for c in candidate) / 1e3
+    known = sorted((_told_us(calls), _beyond_us(calls)) for calls in baselines)
+    places = [np.log(max(place, 1.0)) for place, _ in known]
+    at = np.log(max(told, 1.0))
+    deviation = float(np.interp(at, places, [_deviation(usual) for _, usual in known]))
+    mine, share = _beyond_us(candidate), settings.gpu_clock_share * told
     for quantile, slack in (
         (0.5, settings.gpu_clock_slack_us + 3 * deviation),
         (0.25, settings.gpu_clock_quartile_us + deviation),
     ):
-        beyond = float(np.quantile(mine, quantile) - np.quantile(usual, quantile))
+        usual = [float(np.quantile(calls, quantile)) for _, calls in known]
+        beyond = float(np.quantile(mine, quantile) - np.interp(at, places, usual))
         resolution = slack + share
-        if beyond <= resolution and tail <= resolution:
+        if beyond <= resolution and tail <= settings.gpu_tail_us:
             continue
-        where = "side_stream" if tail > resolution else "two_clocks"
         raise CandidateFailure(
             Status.REJECTED,
-            where,
+            "side_stream" if tail > settings.gpu_tail_us else "two_clocks",
             f"calls last {beyond:.0f} us longer than their device time explains (resolution "
-            f"{resolution:.0f} us); {tail:.0f} us of it the device worked on after the last event "
-            "of the call",
+            f"{resolution:.0f} us); {tail:.0f} us the device worked on after the last event of the "
+            "call",
             {"beyond_us": beyond, "tail_us": tail, "resolution_us": resolution},
         )
+
+
+def _check_idle_before(
+    candidate: Sequence[Clocks], baseline: Sequence[Clocks], settings: EvaluatorSettings
+) -> None:
+    prepared, usually = ([c.prepare_ns / 1e3 for c in calls] for calls in (candidate, baseline))
+    longer = statistics.median(prepared) - statistics.median(usually)
+    if longer > settings.gpu_prepare_us + 3 * _deviation(usually):
+        raise CandidateFailure(
+            Status.REJECTED,
+            "ran_while_held",
+            f"preparing a call took {longer:.0f} us longer than the baseline's: the device was at "
+            "work for the program before its inputs were there",
+            {"longer_us": longer},
+        )
+
+
+def _told_us(calls: Sequence[Clocks]) -> float:
+    return statistics.median(call.worker.call_ns for call in calls) / 1e3
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """The standard deviation, by the median of the distances from the median."""
+    middle = statistics.median(values)
+    return 1.4826 * statistics.median(abs(value - middle) for value in values)
 
 
 def _beyond_us(calls: Sequence[Clocks]) -> list[float]:
@@ -126,25 +168,27 @@ def _beyond_us(calls: Sequence[Clocks]) -> list[float]:
     return [(call.wall_ns - call.worker.call_ns) / 1e3 for call in calls]
 
 
-def check_batch_clocks(batch: Batch, typical: Clocks, settings: EvaluatorSettings) -> str:
+def check_batch_clocks(
+    batch: Batch, single_us: float, baseline: Sequence[Clocks], settings: EvaluatorSettings
+) -> str:
     """Calls back to back in one request: an error of the two-clock test is divided by their number.
 
-    By the judge's clock a call of the batch may last as long as a single call by its events, or as
-    its host code, whichever is longer (the device is then kept waiting). Returns what to show.
+    single_us: what a call was told to last. baseline: calls, for what the judge's clock adds.
+    Returns what to show.
     """
-    hold_ns = Stopwatch.DELAY_NS + 1e3 * settings.gpu_clock_slack_us
-    each_us = max(0.0, batch.wall_ns - hold_ns) / batch.calls / 1e3
-    single_us = max(typical.worker.call_ns, typical.worker.host_ns) / 1e3
-    allowed_us = (1 + settings.batch_slack) * single_us + settings.batch_call_us
-    if each_us > allowed_us:
+    calls = len(batch.calls)
+    beyond = statistics.median(_beyond_us(baseline))
+    each_us = (batch.clocks.wall_ns / 1e3 - beyond) / calls
+    slack_us = settings.batch_call_us + settings.gpu_clock_slack_us / calls
+    if each_us > (1 + settings.batch_slack) * single_us + slack_us:
         raise CandidateFailure(
             Status.REJECTED,
             "two_clocks",
-            f"{batch.calls} calls back to back last {each_us:.1f} us each by the judge's clock; "
-            f"single calls were told to last {single_us:.1f} us",
-            {"calls": batch.calls, "each_us": each_us, "single_us": single_us},
+            f"{calls} calls back to back last {each_us:.1f} us each by the judge's clock; single "
+            f"calls were told to last {single_us:.1f} us",
+            {"calls": calls, "each_us": each_us, "single_us": single_us},
         )
-    return f"{batch.calls} calls back to back: {each_us:.1f} us each"
+    return f"{calls} calls back to back: {each_us:.1f} us each"
 
 
 def check_floor(

@@ -5,20 +5,18 @@ Runs in a process forked from the warm parent after the sandbox has been entered
     {"op": "load", "language": "cpp" | "cuda" | "python" | "triton", "file": NAME, "signature":
      {"axes": [NAME...], "inputs": [{"name", "dtype", "shape", "index"}...], "outputs": [...]}}
         -> {"ok": true, "workspace": bool, "plan": bool}
-    {"op": "bind", "workload": {"axes": {NAME: SIZE}}, "memory": [...], "slots": [{TENSOR: [INDEX,
-     OFFSET]}...]} -> {"ok": true, "workspace_bytes": N}; INDEX: into the descriptors that the
-     worker was started with, or into "memory" (gpu_worker.py)
+    {"op": "bind", "workload": {"axes": {NAME: SIZE}}, "memory": [...], "gate": {...}, "slots":
+     [{TENSOR: [INDEX, OFFSET]}...]} -> {"ok": true, "workspace_bytes": N}; INDEX: into the
+     descriptors that the worker was started with, or into "memory" (gpu_worker.py)
     {"op": "memory", "memory": [...]} -> {"ok": true}, if the worker can take it
-    {"op": "batch", "slots": [SLOT...]} -> {"ok": true, "call_ns", "host_ns", "tail_ns"} of calls
-     back to back, timed as one
     {"op": "compile", "workloads": [AXES...], "capability", "processes", "seconds"} -> of a Triton
      program, where there is no GPU (triton_ahead.py)
     {"op": "defer"}, {"op": "keep", "kept": bool}, {"op": "fetch", "slot": SLOT}: of a submission
      (inspected_side.py, python_program.py) -> {"ok": true}
     {"op": "report"} -> {"ok": true, "report": {...}}: what it says of itself
     {"op": "error"} -> {"error_class": ..., "message": ...} of the last call that returned non-zero
-Each may answer {"ok": false, "error_class", "message"}. Then frames: RUN and PLAN on a slot, and
-PING.
+Each may answer {"ok": false, "error_class", "message"}. Then frames: RUN and PLAN on a slot, BATCH
+on the first slots, and PING. Where there is a gate, RUN and BATCH are answered by QUEUED first.
 
 Covered
 - a cpp candidate runs without torch and without numpy in the process
@@ -35,7 +33,6 @@ Not covered
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import math
 import mmap
@@ -133,15 +130,19 @@ class Machine(Protocol):
         """A tensor of `size` bytes. Raises CandidateError if it does not fit its memory."""
         ...
 
-    def run(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
-        """One timed call: return code and times."""
+    def gate(self, source: JsonObject) -> None:
+        """Take the word that calls wait for."""
+        ...
+
+    def run(
+        self, program: Program, slots: Sequence[int], number: int, queued: Callable[[], None]
+    ) -> tuple[int, WorkerTimes]:
+        """Calls back to back, timed as one: return code (of the first that is not 0) and times.
+        number: the word that lets them through the gate, if there is one; queued: then to be
+        called once they are queued."""
         ...
 
     def plan(self, program: Program, slot: int) -> tuple[int, WorkerTimes]: ...
-
-    def batch(self, program: Program, slots: Sequence[int]) -> tuple[int, WorkerTimes]:
-        """Calls back to back, timed as one; ends at the first that returns non-zero."""
-        ...
 
     def fetch(self, program: PythonProgram, slot: int) -> None:
         """Copy what the slot's last call returned into its outputs, outside any call."""
@@ -158,6 +159,7 @@ class HostMachine:
     def __init__(self, descriptors: Sequence[int]) -> None:
         self._descriptors = descriptors
         self._memory: dict[int, mmap.mmap] = {}
+        self._gate: memoryview | None = None
 
     def open(self, sources: Sequence[JsonObject]) -> None:
         """Nothing to take: all memory came as descriptors."""
@@ -176,16 +178,26 @@ class HostMachine:
             os.close(descriptor)  # the map keeps a duplicate; both would exceed the limit
         return self._memory[index]
 
-    def run(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
-        return _clocked(program.run, slot)
+    def gate(self, source: JsonObject) -> None:
+        offset = int(source["offset"])
+        memory = self.memory(int(source["descriptor"]))
+        self._gate = memoryview(memory)[offset : offset + 4].cast("I")
 
-    def plan(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
-        return _clocked(program.plan, slot)
-
-    def batch(self, program: Program, slots: Sequence[int]) -> tuple[int, WorkerTimes]:
+    def run(
+        self, program: Program, slots: Sequence[int], number: int, queued: Callable[[], None]
+    ) -> tuple[int, WorkerTimes]:
+        if self._gate is not None:
+            queued()
+            while self._gate[0] != number & 0xFFFFFFFF:
+                time.sleep(0)
         start, code = time.perf_counter_ns(), 0
         for slot in slots:
             code = code or program.run(slot)
+        return code, WorkerTimes(time.perf_counter_ns() - start)
+
+    def plan(self, program: Program, slot: int) -> tuple[int, WorkerTimes]:
+        start = time.perf_counter_ns()
+        code = program.plan(slot)
         return code, WorkerTimes(time.perf_counter_ns() - start)
 
     def fetch(self, program: PythonProgram, slot: int) -> None:
@@ -195,12 +207,6 @@ class HostMachine:
         from harness.evaluate.cpp_program import CppProgram
 
         return CppProgram(path, interface)
-
-
-def _clocked(function: Callable[[int], int], slot: int) -> tuple[int, WorkerTimes]:
-    start = time.perf_counter_ns()
-    code = function(slot)
-    return code, WorkerTimes(time.perf_counter_ns() - start)
 
 
 class Worker:
@@ -215,7 +221,7 @@ class Worker:
 
     def serve(self) -> None:
         """Answer requests until the judge closes the channel, which ends the process."""
-        end, machine, nothing = self._end, self._machine, WorkerTimes(0)
+        end, nothing = self._end, WorkerTimes(0)
         while True:
             kind, slot, number, nonce = end.next()
             if kind == Kind.PING:
@@ -227,13 +233,24 @@ class Worker:
                 if program is None:
                     end.reply(kind, _RAISED, number, nonce, nothing)
                     continue
-                call = machine.run if kind == Kind.RUN else machine.plan
                 try:
-                    code, times = call(program, slot)
+                    code, times = self._call(program, kind, slot, number, nonce)
                 except Exception as error:  # noqa: BLE001 - the worker's outermost frame
                     self._error, code, times = _described(error), _RAISED, nothing
                 end.reply(kind, code, number, nonce, times)
-                program.renew(slot)
+                for done in _slots(kind, slot):
+                    program.renew(done)
+
+    def _call(
+        self, program: Program, kind: int, slot: int, number: int, nonce: bytes
+    ) -> tuple[int, WorkerTimes]:
+        if kind == Kind.PLAN:
+            return self._machine.plan(program, slot)
+
+        def queued() -> None:
+            self._end.reply(Kind.QUEUED, 0, number, nonce, WorkerTimes(0))
+
+        return self._machine.run(program, _slots(kind, slot), number, queued)
 
     def _answer(self, request: JsonObject) -> JsonObject:
         try:
@@ -246,8 +263,6 @@ class Worker:
                 return {"ok": True}
             if request["op"] == "compile":
                 return self._compile(request)
-            if request["op"] == "batch":
-                return self._batch(request["slots"])
             if request["op"] in ("defer", "keep", "fetch", "report"):
                 return self._inspect(request)
             if request["op"] == "error":
@@ -287,6 +302,8 @@ class Worker:
         axes = request["workload"]["axes"]
         tensors = {t.name: t for t in (*self._interface.inputs, *self._interface.outputs)}
         self._machine.open(request.get("memory", ()))
+        if "gate" in request:
+            self._machine.gate(request["gate"])
         slots = [
             {name: self._place(tensors[name], axes, *where) for name, where in slot.items()}
             for slot in request["slots"]
@@ -331,13 +348,10 @@ class Worker:
             program.deferred = True
         return {"ok": True}
 
-    def _batch(self, slots: Sequence[int]) -> JsonObject:
-        if self._program is None:
-            raise CandidateError("protocol", "batch before load")
-        code, times = self._machine.batch(self._program, slots)
-        for slot in slots:
-            self._program.renew(slot)
-        return {"ok": code == 0, "message": f"run returned {code}"} | dataclasses.asdict(times)
+
+def _slots(kind: int, slot: int) -> Sequence[int]:
+    """The slots that a call is for."""
+    return range(slot) if kind == Kind.BATCH else (slot,)
 
 
 def _described(error: Exception) -> JsonObject:

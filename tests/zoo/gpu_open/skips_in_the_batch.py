@@ -1,6 +1,6 @@
 # hack: 12
 # task: large_rows
-# what: knows the batch by its stack, where two calls of up to 200 are looked at, leaves out every fourth there, and tells that much less of a single call
+# what: knows the batch by its stack, leaves out every fourth call there, and tells that much less of a single one
 import gc
 import sys
 
@@ -16,7 +16,7 @@ for thing in gc.get_objects():
 def in_a_batch():
     frame = sys._getframe()
     while frame is not None:
-        if frame.f_code.co_name == "batch":
+        if len(frame.f_locals.get("slots", ())) > 1:
             return True
         frame = frame.f_back
     return False
