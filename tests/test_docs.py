@@ -140,7 +140,7 @@ def test_every_kernel_of_the_zoo_is_named_and_its_folder_is_counted(folder: str)
 
 
 def test_every_kernel_that_the_scorecard_names_exists() -> None:
-    folders = ("kernels", "second", "honest", "gpu", "gpu_honest", "gpu_open")
+    folders = ("kernels", "second", "honest", "gpu", "gpu_honest")
     files: set[str] = set().union(*map(zoo_files, folders))
     named = {code for code in _CODE.findall(HACKS) if re.fullmatch(r"\w+\.(cpp|cu|py)", code)}
     assert not named - files

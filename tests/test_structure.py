@@ -16,7 +16,7 @@ TESTS = sorted(
     path
     for folder in ("tests", "benchmarks")
     for path in (ROOT / folder).rglob("*.py")
-    if not {"kernels", "second", "honest", "gpu", "gpu_honest", "gpu_open"}
+    if not {"kernels", "second", "honest", "gpu", "gpu_honest"}
     & set(path.parts)  # the zoo's candidates: no modules
 )
 LIMIT = 400

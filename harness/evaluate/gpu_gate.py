@@ -4,15 +4,16 @@ For each call, in this order:
 
 1. the worker puts on its default stream: wait for a word in memory, an event, what the program
    launches, an event; and says that it is queued;
-2. the judge, in its own context: copy the inputs into the slot (one copy for each slot), overwrite
-   twice the L2 cache, an event, write the word;
+2. the judge, in its own context: an event, copy the inputs into the slot (one copy for each slot),
+   overwrite twice the L2 cache, an event, write the word;
 3. the worker says that its context is idle; the judge puts another event on its stream.
 
-Between the judge's two events lie the whole call, two changes of context (about 0.3 ms, the same
-for every program) and nothing that the program can choose: neither its host time, nor its word. Its
-device runs one context at a time, so whatever the worker still computes when it says that it is
-done, on any stream, delays the judge's second event; and what it computes while the judge prepares
-a call delays that (`prepare_ns`). Work that was queued ahead cannot use inputs that are not there.
+Between the judge's last two events lie the whole call, two changes of context (about 0.3 ms, the
+same for every program) and nothing that the program can choose: neither its host time, nor its
+word. The device runs one context at a time, so whatever the worker still computes when it says that
+it is done, on any stream, delays the judge's last event; and if it computed between the judge's
+first two, they would be milliseconds apart (`prepare_ns`). Work that was queued ahead of the inputs
+cannot use them.
 
 A program that waits for its own work within a call is let through after a moment; its host time is
 then in its latency, as it would be for a user.
@@ -39,7 +40,7 @@ _WORD_BYTES = 2 << 20  # an allocation of its own
 
 @dataclass(frozen=True)
 class GateTimes:
-    """The last call by the judge's clock, and what preparing it took, in nanoseconds."""
+    """The last call, and preparing it, by the judge's clock, in nanoseconds."""
 
     wall_ns: int
     prepare_ns: int
@@ -79,20 +80,24 @@ class JudgeClock:
         self._driver = driver
         self._bytes = 2 * driver.attribute("l2_bytes")
         self._buffer = driver.allocate(self._bytes)
-        self._start, self._stop = driver.event(), driver.event()
+        self._events = [driver.event() for _ in range(3)]
+
+    def prepare(self) -> None:
+        """Queue: take the time, before inputs are copied."""
+        self._driver.record(self._events[0])
 
     def start(self, address: int, value: int) -> None:
         """Queue: evict the L2 cache, take the time, write the word."""
         self._driver.fill(self._buffer, self._bytes)
-        self._driver.record(self._start)
+        self._driver.record(self._events[1])
         self._driver.write_word(address, value)
 
-    def stop(self) -> None:
-        self._driver.record(self._stop)
-        self._driver.wait(self._stop)
-
-    def elapsed_ns(self) -> int:
-        return self._driver.elapsed_ns(self._start, self._stop)
+    def stop(self) -> GateTimes:
+        begun, opened, ended = self._events
+        self._driver.record(ended)
+        self._driver.wait(ended)
+        elapsed = self._driver.elapsed_ns
+        return GateTimes(elapsed(opened, ended), elapsed(begun, opened))
 
     def busy_ns(self) -> int:
         self._driver.synchronize()
@@ -132,7 +137,6 @@ class GpuGate(_Calls):
         else:
             self._host = self._segment.bytes.ctypes.data
             self._word = driver.register(self._host, self._segment.size) + GUARD_BYTES
-        self._begun = 0
 
     @property
     def source(self) -> JsonObject:
@@ -145,15 +149,12 @@ class GpuGate(_Calls):
         return [] if self._segment is None else [self._segment.descriptor]
 
     def open(self) -> None:
-        self._begun = time.perf_counter_ns()
+        self._clock.prepare()
         self._put()
         self._clock.start(self._word, self._number)
 
     def ended(self) -> None:
-        self._clock.stop()
-        whole = time.perf_counter_ns() - self._begun
-        elapsed = self._clock.elapsed_ns()
-        self._times = GateTimes(elapsed, whole - elapsed)
+        self._times = self._clock.stop()
 
     def busy_ns(self) -> int:
         return self._clock.busy_ns()

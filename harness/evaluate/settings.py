@@ -110,9 +110,9 @@ class EvaluatorSettings:
     gpu_tail_us: float = 50.0
     """How long the device may go on, by the worker's word, after the last event of a call."""
 
-    gpu_prepare_us: float = 500.0
+    gpu_prepare_us: float = 300.0
     """How much longer preparing a candidate's calls may take than the baseline's: the rest, a
-    program computes meanwhile. The device gives a context milliseconds at a time."""
+    program computes meanwhile. The device gives a context two milliseconds at a time."""
 
     gpu_busy_us: float = 1500.0
     """How long the device may let the judge wait after a block. Two changes of context take 0.3 ms;

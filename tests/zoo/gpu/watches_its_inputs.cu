@@ -27,6 +27,9 @@ __global__ void look(volatile const float* last, float* before) {
     do asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
     while (*last == *before && now - start < 20000000ull);
     *before = *last;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(start));
+    do asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    while (now - start < 30000ull);  // the rest of the inputs
 }
 
 __global__ void pad(unsigned long long nanoseconds) {
