@@ -4,19 +4,22 @@ Reads the requirements of pyproject.toml (or of the installed distribution) and 
 each package that is missing or of a version out of range; exit status 1 if there is any. Used by
 `make PYTHON=...`, which installs nothing, and by `harness doctor`.
 
-Not covered: the dependencies of the dependencies, and environment markers (none is used here).
+Not covered: the dependencies of the dependencies, and environment markers but for the one that is
+used here, `platform_system == 'NAME'`.
 Standard library only, because it runs before anything is installed.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 import re
 import sys
 import tomllib
 from pathlib import Path
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)\s*(.*)$")
+_MARKER = re.compile(r"^platform_system\s*==\s*'([A-Za-z]+)'$")
 _BOUND = re.compile(r"^(>=|<=|==|!=|<|>)\s*([0-9][0-9.]*)$")
 
 
@@ -37,7 +40,10 @@ def missing(wanted: list[str]) -> list[str]:
     """One line for each requirement that this interpreter does not meet."""
     lines = []
     for requirement in wanted:
-        match = _REQUIREMENT.match(requirement)
+        needed, _, marker = requirement.partition(";")
+        if marker and not _applies(marker.strip()):
+            continue
+        match = _REQUIREMENT.match(needed.strip())
         if match is None:
             raise ValueError(f"not a requirement of this project's form: {requirement!r}")
         name, bounds = match.groups()
@@ -49,6 +55,13 @@ def missing(wanted: list[str]) -> list[str]:
         if not all(_holds(version, bound.strip()) for bound in bounds.split(",") if bound.strip()):
             lines.append(f"{name}: version {version}, {bounds.strip()} needed")
     return lines
+
+
+def _applies(marker: str) -> bool:
+    match = _MARKER.match(marker)
+    if match is None:
+        raise ValueError(f"not a marker of this project's form: {marker!r}")
+    return match.group(1) == platform.system()
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -221,7 +221,7 @@ class Stopwatch:
         self._start, self._stop = driver.event(), driver.event()
         self._hold = driver.function("cuStreamWaitValue32_v2")
         self._record = driver.function("cuEventRecord")
-        self._wait = driver.function("cuEventSynchronize")
+        self._wait = driver.function("cuStreamSynchronize")
         self._elapsed = driver.function("cuEventElapsedTime")
         self._idle = driver.function("cuCtxSynchronize")
 
@@ -239,8 +239,8 @@ class Stopwatch:
         self._check(self._record(self._stop, None))
 
     def wait(self) -> None:
-        """Wait for the stop event."""
-        self._check(self._wait(self._stop))
+        """Wait for everything that was put on the stream."""
+        self._check(self._wait(None))
 
     def wait_idle(self) -> None:
         """Wait for everything in the context, whatever stream it is on."""
