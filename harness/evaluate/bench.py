@@ -167,17 +167,23 @@ class Bench(ABC):
         """Of so many blocks of a workload, those of which one call is verified in full."""
         return set(range(blocks))
 
-    def confirm_calls(self, slots: int) -> int:
-        """Calls per workload, side and block of a confirmation."""
+    def confirm_calls(self, slots: int, baseline_ns: float) -> int:
+        """Calls per workload, side and block of a confirmation, by the baseline's latency."""
         return slots
+
+    @property
+    def alive_at_once(self) -> int | None:
+        """How many finalists' workers the device has room for; None: for any number."""
+        return None
+
+    @property
+    def drawn_share(self) -> float:
+        """The share of a confirmation's blocks of which one call is verified in full."""
+        return 1.0
 
     @abstractmethod
     def blocks(self, baseline_ns: float, slots: int) -> Blocks:
         """The blocks of a workload in search, by the baseline's latency."""
-
-    def held(self, workload: Workload) -> int:
-        """How many sides' outputs may be kept until the baseline's are known."""
-        return 1 << 30
 
     @abstractmethod
     def watch(self) -> Watch: ...

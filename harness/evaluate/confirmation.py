@@ -2,8 +2,10 @@
 
 1. Each finalist is verified on every final workload with fresh seeds, in a fresh process. 2.
 Randomised blocks: in each block every finalist and the baseline get a fresh process; for each final
-   workload, in random order, all of them are timed on the same fresh inputs, in random order. One
-   value per finalist, workload and block. Blocks are added until every 95 % interval (of each
+   workload, in random order, all of them are timed on the same fresh inputs, in random order. Where
+   the device has no room for all (`Bench.alive_at_once`), finalists come in groups, in random
+   order, each beside the baseline. One value per finalist, workload and block. Blocks are added
+   until every 95 % interval (of each
    score, and of each ratio to the best) is narrow enough, or a cap is reached, and then the wider
    interval is printed.
 3. The held-out workloads: correct or not. They never select.
@@ -23,7 +25,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.evaluate.judge import Judge, failed, measurement, no_room
+from harness.evaluate.judge import (
+    Judge,
+    failed,
+    fastest_ns,
+    latencies_us,
+    measurement,
+    no_room,
+)
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
 from harness.evaluate.timing import block_value, log_interval
@@ -114,10 +123,9 @@ class Session:
         settings, started = self._judge.settings, time.perf_counter()
         blocks, repeats, watch = 0, settings.steal_repeats, self._bench.watch()
         while self._alive() and blocks < settings.confirm_max_blocks:
-            rng = self._judge.generator(f"block {blocks} {repeats}", "confirm")
             with self._bench.quiet():
                 watch.restart()
-                values = self._block(rng)
+                values = self._block(f"block {blocks} {repeats}")
                 disturbed = values is not None and watch.disturbed(_baselines_us(values))
             if values is None:
                 continue  # a finalist broke and is out: the block is not complete
@@ -133,27 +141,55 @@ class Session:
                     break
         return blocks, bool(self._alive())
 
-    def _block(self, rng: np.random.Generator) -> _Block | None:
-        """One randomised block, or None if a finalist failed on the way; it is then marked."""
-        judge, final = self._judge, self._task.final
+    def _block(self, name: str) -> _Block | None:
+        """One randomised block, or None if it cannot be completed. A finalist that failed on the
+        way is marked."""
+        judge, bench = self._judge, self._bench
+        rng = judge.generator(name, "confirm")
+        alive = self._alive()
+        alive = [alive[int(i)] for i in rng.permutation(len(alive))]
+        size = bench.alive_at_once or len(alive)
+        values: _Block = {}
+        with judge.start_baseline(self._task.final) as baseline:
+            for start in range(0, len(alive), size):
+                group = alive[start : start + size]
+                try:
+                    made = self._group(name, group, baseline, rng)
+                except bench.device_errors() as error:
+                    for entry in group:
+                        entry.failure = failed(no_room(error), Stage.TIMING, None)
+                    return None  # the baseline may have been bound by half
+                if made is None and size > 1:
+                    return None
+                values |= made or {}
+        return values
+
+    def _group(
+        self, block: str, group: Sequence[_Entry], baseline: Side, rng: np.random.Generator
+    ) -> _Block | None:
+        """The block's share of these finalists, or None if one of them failed."""
+        judge, bench, final = self._judge, self._bench, self._task.final
         values: _Block = {}
         with ExitStack() as stack:
-            baseline = stack.enter_context(judge.start_baseline(final))
             sides: dict[str, Side] = {}
-            for entry in self._alive():
+            for entry in group:
                 assert entry.program is not None
                 try:
-                    side = self._bench.start(entry.program, final)
+                    side = bench.start(entry.program, final)
                 except CandidateFailure as failure:
                     entry.failure = failed(failure, Stage.TIMING, None)
                     return None
                 sides[entry.candidate_id] = stack.enter_context(side)
             for position in rng.permutation(len(final)):
                 workload = final[int(position)]
+                # Every group gets the same inputs.
+                inputs = judge.generator(f"{block} {workload.name}", "confirm")
                 baseline.bind(workload)
-                warm = [self._bench.fresh(workload, rng) for _ in range(self._bench.warmup_calls)]
-                judge.baseline_block(baseline, warm, rng)
-                made = self._measure(sides, baseline, workload, warm, rng)
+                warm = [bench.fresh(workload, inputs) for _ in range(bench.warmup_calls)]
+                usual = fastest_ns(judge.baseline_block(baseline, warm, rng))
+                calls = bench.confirm_calls(baseline.slots, usual)
+                contents = [bench.fresh(workload, inputs) for _ in range(calls)]
+                made = self._measure(sides, baseline, workload, warm, contents, rng)
                 if made is None:
                     return None
                 values |= {(name, workload.name): clocks for name, clocks in made.items()}
@@ -165,16 +201,16 @@ class Session:
         baseline: Side,
         workload: Workload,
         warm: Sequence[Contents],
+        contents: Sequence[Contents],
         rng: np.random.Generator,
     ) -> dict[str, tuple[list[Clocks], list[Clocks]]] | None:
-        """One workload of one block, or None if a finalist failed."""
+        """One workload of one group, or None if a finalist failed."""
         judge, bench = self._judge, self._bench
-        calls = bench.confirm_calls(baseline.slots)
-        contents = [bench.fresh(workload, rng) for _ in range(calls)]
         theirs: list[Call] = []
         waiting: dict[str, list[Call]] = {}  # until the baseline's outputs are there
         made: dict[str, list[Clocks]] = {}
-        for name in _order(list(sides), bench.held(workload), rng):
+        order = ["", *sides]  # "": the baseline
+        for name in [order[int(i)] for i in rng.permutation(len(order))]:
             try:
                 if not name:
                     theirs = judge.baseline_block(baseline, contents, rng)
@@ -187,7 +223,8 @@ class Session:
                 for done in list(waiting) if theirs else ():
                     name = done
                     sides[name].audit_stop()
-                    check_block(bench, workload, waiting.pop(name), theirs, rng)
+                    in_full = rng.random() < bench.drawn_share
+                    check_block(bench, workload, waiting.pop(name), theirs, rng, in_full=in_full)
             except CandidateFailure as failure:
                 self._fail(name, failure, workload)
                 return None
@@ -256,16 +293,9 @@ class Session:
         return Status.PASSED, ""
 
 
-def _order(names: list[str], held: int, rng: np.random.Generator) -> list[str]:
-    """A random order of the finalists and "" (the baseline), with at most `held` before it."""
-    order = [names[int(i)] for i in rng.permutation(len(names))]
-    order.insert(int(rng.integers(min(len(names), held) + 1)), "")
-    return order
-
-
 def _baselines_us(values: _Block) -> dict[str, list[float]]:
     """The baseline's samples of a block by workload."""
-    return {
-        workload: [clocks.latency_ns / 1e3 for clocks in theirs]
-        for (_, workload), (_, theirs) in values.items()
-    }
+    samples: dict[str, list[float]] = {}
+    for (_, workload), (_, theirs) in values.items():
+        samples.setdefault(workload, []).extend(latencies_us(theirs))
+    return samples

@@ -247,8 +247,18 @@ class GpuBench(Bench):
         count = min(blocks, self.settings.gpu_drawn_blocks)
         return {int(block) for block in rng.choice(blocks, count, replace=False)}
 
-    def confirm_calls(self, slots: int) -> int:
-        return min(slots, self.settings.gpu_confirm_calls)
+    def confirm_calls(self, slots: int, baseline_ns: float) -> int:
+        settings = self.settings
+        fitting = int(settings.gpu_confirm_call_seconds * 1e9 / baseline_ns)
+        return min(slots, max(2, min(settings.gpu_confirm_calls, fitting)))
+
+    @property
+    def alive_at_once(self) -> int | None:
+        return 1
+
+    @property
+    def drawn_share(self) -> float:
+        return self.settings.gpu_drawn_share
 
     def blocks(self, baseline_ns: float, slots: int) -> Blocks:
         settings = self.settings
@@ -259,11 +269,6 @@ class GpuBench(Bench):
         calls = max(2, min(slots, int(samples / settings.search_blocks)))
         count = math.ceil(samples / calls)
         return Blocks(calls, count, count)
-
-    def held(self, workload: Workload) -> int:
-        size = sum(t.bytes(workload.axes) for t in self.task.signature.outputs)
-        share = 3 * self._ring_bytes  # a quarter of the device, with the default share
-        return max(1, share // max(1, size * slots_within(self._ring_bytes, 2 * size)))
 
     def watch(self) -> Watch:
         return _GpuWatch(self.settings.baseline_drift, self._sensors)

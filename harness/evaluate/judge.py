@@ -49,6 +49,14 @@ class Verdict:
     samples_us: Samples = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Verified:
+    """A call that was verified in full."""
+
+    contents: Contents
+    clocks: Clocks
+
+
 @dataclass
 class _Timing:
     """What one workload's timing gathers."""
@@ -58,6 +66,12 @@ class _Timing:
     blocks: list[float] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
     floor_us: float = 0.0
+
+    def add(self, candidate: Sequence[Clocks], baseline: Sequence[Clocks]) -> None:
+        """One block of calls, in pairs."""
+        self.candidate += candidate
+        self.baseline += baseline
+        self.blocks.append(block_value(latencies_us(candidate), latencies_us(baseline)))
 
 
 class Judge:
@@ -73,6 +87,7 @@ class Judge:
         self._secret = secret
         self._baseline: Side | None = None
         self._baseline_ns: dict[Workload, int] = {}  # of what its worker has run
+        self._host_ns = 0  # of a call that compiles nothing
         self.compiling_seconds = 0.0
 
     def close(self) -> None:
@@ -146,26 +161,37 @@ class Judge:
 
         return min(workloads, key=size)
 
-    def verify(self, side: Side, workload: Workload, rng: np.random.Generator, calls: int) -> int:
-        """Bind a workload and verify `calls` calls in full, and one more whose inputs differ from
-        the last one's in one element of each tensor. Returns the last one's latency in nanoseconds.
-        Raises CandidateFailure."""
+    def verify(
+        self,
+        side: Side,
+        workload: Workload,
+        rng: np.random.Generator,
+        calls: int,
+        *,
+        near_duplicate: bool = True,
+    ) -> Verified:
+        """Bind a workload and verify `calls` calls in full, and with `near_duplicate` one more
+        whose inputs differ from the last one's in one element of each tensor. Returns the last
+        call. Raises CandidateFailure."""
         side.bind(workload, self.bench.verification_slots)
         contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
-        contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
+        if near_duplicate:
+            contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
         hosts = []
         for start in range(0, len(contents), side.slots):
             for call in side.run_block(contents[start : start + side.slots], rng):
                 hosts.append(call.clocks.worker.host_ns)
                 check_call(self.bench, workload, call)
         # On a GPU the first call compiles and loads what is missing, the others show the rest.
-        self.compiling_seconds += max(0.0, hosts[0] - statistics.median(hosts)) / 1e9
-        return call.clocks.latency_ns
+        if len(hosts) > 1:
+            self._host_ns = min(hosts)
+        self.compiling_seconds += max(0, hosts[0] - (self._host_ns or hosts[0])) / 1e9
+        return Verified(call.contents, call.clocks)
 
     def _time_all(
-        self, side: Side, rng: np.random.Generator, verified: Mapping[Workload, int]
+        self, side: Side, rng: np.random.Generator, verified: Mapping[Workload, Verified]
     ) -> dict[Workload, _Timing]:
-        """verified: latencies in nanoseconds of what this worker has run before."""
+        """verified: what this worker has run before."""
         timings = {}
         for workload in self.task.search:
             try:
@@ -179,7 +205,11 @@ class Judge:
         return timings
 
     def _time(
-        self, side: Side, workload: Workload, rng: np.random.Generator, verified: int | None
+        self,
+        side: Side,
+        workload: Workload,
+        rng: np.random.Generator,
+        verified: Verified | None,
     ) -> _Timing:
         """Paired blocks of one workload. The machine is held alone by the caller."""
         settings, timing, bench = self.settings, _Timing(), self.bench
@@ -188,16 +218,21 @@ class Judge:
         baseline.bind(workload)
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         if verified is None or not bench.stays_warm:
-            verified = fastest_ns(side.run_block(warm, rng))
+            verified, latency_ns = None, fastest_ns(side.run_block(warm, rng))
+        else:
+            latency_ns = verified.clocks.latency_ns
         if workload not in self._baseline_ns or not bench.stays_warm:
             self._baseline_ns[workload] = fastest_ns(self.baseline_block(baseline, warm, rng))
         usual = self._baseline_ns[workload]
         blocks = bench.blocks(usual, side.slots)
-        if verified > settings.slow_factor * usual:
+        if latency_ns > settings.slow_factor * usual:
             timing.flags.append(
                 f"{settings.slow_samples} samples: slower than {settings.slow_factor:g} x baseline"
             )
             blocks = Blocks(1, settings.slow_samples, settings.slow_samples)
+            if verified is not None:  # it is the first of them
+                (theirs,) = self.baseline_block(baseline, [verified.contents], rng)
+                timing.add([verified.clocks], [theirs.clocks])
         drawn = bench.drawn_blocks(blocks.most, rng)
         repeats = settings.steal_repeats
         watch = bench.watch()
@@ -205,13 +240,10 @@ class Judge:
             in_full = len(timing.blocks) in drawn
             sides = {"candidate": side}
             block = self.pair_block(sides, baseline, workload, rng, blocks.calls, in_full)
-            latencies = {name: latencies_us(made) for name, made in block.items()}
-            if watch.disturbed({workload.name: latencies["baseline"]}) and repeats > 0:
+            if watch.disturbed({workload.name: latencies_us(block["baseline"])}) and repeats > 0:
                 repeats -= 1
                 continue
-            timing.candidate += block["candidate"]
-            timing.baseline += block["baseline"]
-            timing.blocks.append(block_value(latencies["candidate"], latencies["baseline"]))
+            timing.add(block["candidate"], block["baseline"])
             enough = len(timing.blocks) >= blocks.least
             if enough and log_interval(timing.blocks).narrower_than(settings.search_half_width):
                 break

@@ -79,8 +79,11 @@ class EvaluatorSettings:
 
     gpu_confirm_min_blocks: int = 5
     gpu_confirm_calls: int = 4
-    """Like `confirm_min_blocks`, on a GPU, where blocks differ by tenths of a percent; and the most
-    calls of each side in a block."""
+    gpu_confirm_call_seconds: float = 0.01
+    gpu_drawn_share: float = 0.4
+    """Like `confirm_min_blocks`, on a GPU, where blocks differ by tenths of a percent; the most
+    calls of each side in a block, fewer (at least 2) if the baseline's do not fit this time; and
+    the share of blocks of which one call is verified in full."""
 
     gpu_sharing: Literal["ipc", "host"] = "ipc"
     """How a worker on a GPU gets its memory: CUDA IPC (where that is missing, "host" is taken), or
