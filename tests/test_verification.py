@@ -111,7 +111,7 @@ def test_on_a_gpu_work_while_the_judge_prepares_a_call_is_rejected() -> None:
     def prepared(nanoseconds: int) -> list[Clocks]:
         return [replace(clocks, prepare_ns=nanoseconds) for clocks in ON_A_GPU]
 
-    check_event_clocks({WORKLOAD: (prepared(650_000), prepared(250_000))}, SETTINGS)
+    check_event_clocks({WORKLOAD: (prepared(450_000), prepared(250_000))}, SETTINGS)
     with pytest.raises(CandidateFailure, match="before its inputs were there") as caught:
         check_event_clocks({WORKLOAD: (prepared(3_250_000), prepared(250_000))}, SETTINGS)
     assert caught.value.check == "ran_while_held"

@@ -154,6 +154,11 @@ class Bench(ABC):
         return False
 
     @property
+    def slow_samples(self) -> int:
+        """Calls of a workload on which a candidate is much slower than the baseline."""
+        return self.settings.slow_samples
+
+    @property
     def correctness_seeds(self) -> int:
         """Fresh inputs per workload before anything is timed."""
         return self.settings.correctness_seeds

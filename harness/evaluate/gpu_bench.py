@@ -236,6 +236,10 @@ class GpuBench(Bench):
         return True
 
     @property
+    def slow_samples(self) -> int:
+        return self.settings.gpu_slow_samples
+
+    @property
     def correctness_seeds(self) -> int:
         return self.settings.gpu_correctness_seeds
 

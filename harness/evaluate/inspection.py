@@ -92,6 +92,7 @@ class Inspector:
 
     def _run(self) -> Inspection:
         started = time.perf_counter()
+        self._judge.close_baseline()  # the room is the submission's
         self._deadline = started + MOST_SECONDS  # of the first part
         task = self._task
         groups = dict(zip(SPLITS, (task.final, task.tests, task.held_out), strict=True))

@@ -227,9 +227,9 @@ class Judge:
         blocks = bench.blocks(usual, side.slots)
         if latency_ns > settings.slow_factor * usual:
             timing.flags.append(
-                f"{settings.slow_samples} samples: slower than {settings.slow_factor:g} x baseline"
+                f"{bench.slow_samples} samples: slower than {settings.slow_factor:g} x baseline"
             )
-            blocks = Blocks(1, settings.slow_samples, settings.slow_samples)
+            blocks = Blocks(1, bench.slow_samples, bench.slow_samples)
             if verified is not None:  # it is the first of them
                 (theirs,) = self.baseline_block(baseline, [verified.contents], rng)
                 timing.add([verified.clocks], [theirs.clocks])

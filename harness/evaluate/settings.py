@@ -66,6 +66,9 @@ class EvaluatorSettings:
     these limits: what a candidate does cannot change how often it is measured. With four times as
     many the intervals were as narrow (half-widths of 0.1 to 0.5 %), and an evaluation took 7 s."""
 
+    gpu_slow_samples: int = 2
+    """Like `slow_samples`, on a GPU, where samples differ by tenths of a percent."""
+
     gpu_correctness_seeds: int = 1
     gpu_drawn_blocks: int = 2
     """Like `correctness_seeds`, on a GPU, where a reference takes 10 to 100 times as long as what
@@ -77,7 +80,7 @@ class EvaluatorSettings:
     """Like `warmup_calls`, on a GPU, where no thread pools start: only in a worker that has not run
     the workload before."""
 
-    gpu_confirm_min_blocks: int = 5
+    gpu_confirm_min_blocks: int = 4
     gpu_confirm_calls: int = 4
     gpu_confirm_call_seconds: float = 0.01
     gpu_drawn_share: float = 0.4
@@ -131,7 +134,7 @@ class EvaluatorSettings:
     batch_calls: int = 16
     batch_memory_share: float = 0.1
     batch_slack: float = 0.05
-    batch_call_us: float = 5.0
+    batch_call_us: float = 3.0
     batch_longest_us: float = 3000.0
     """Calls back to back on distinct inputs, timed as one, of a best that is confirmed (as many as
     fit this share of the device): an error of the two-clock test is divided by so many. A call may
