@@ -54,17 +54,24 @@ def write_comparison(
 
 def write_device_lock(folder: Path, evaluator: Evaluator) -> str | None:
     """Add what this process held of its device's lock to device_lock.json, for evaluators that hold
-    one; the sum in words. Raises EnvironmentMissing."""
+    one, and the lowest and highest clock seen of the multiprocessors; in words. Raises
+    EnvironmentMissing."""
     lock = evaluator.describe().get("lock")
     if lock is None:
         return None
     path = folder / "device_lock.json"
     with contextlib.suppress(OSError, ValueError):
         before = json.loads(path.read_text(encoding="utf-8"))
-        lock = {name: seconds + before[name] for name, seconds in lock.items()}
+        seen = [*lock["clocks_mhz"], *before["clocks_mhz"]]
+        lock = {n: lock[n] + before[n] for n in ("held_seconds", "compiling_seconds")}
+        lock["clocks_mhz"] = [min(seen), max(seen)] if seen else []
     write_text(path, json.dumps(lock) + "\n")
     share = lock["compiling_seconds"] / lock["held_seconds"] if lock["held_seconds"] else 0.0
-    return f"The device was held for {lock['held_seconds']:.0f} s, {share:.1%} of it compiling."
+    words = f"The device was held for {lock['held_seconds']:.0f} s, {share:.1%} of it compiling"
+    if lock["clocks_mhz"]:
+        low, high = lock["clocks_mhz"]
+        words += f"; its multiprocessors ran at {low} to {high} MHz"
+    return words + "."
 
 
 def llm_to_json(resolved: Resolved) -> JsonObject:

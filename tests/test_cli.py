@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 import time
@@ -212,3 +213,11 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_says_so(tmp_path: Path) -
     request = ComparisonRequest(tasks="softmax", methods="best_of_n", seeds="1", budget="1")
     with pytest.raises(EnvironmentMissing, match="choose another folder with --runs"):
         compare(request, tmp_path / "file" / "runs", make_evaluator=maker(ToyEvaluator()))
+
+
+def test_a_requirement_of_another_system_is_not_missing() -> None:
+    assert missing(["no-such-package>=1; platform_system == 'Plan9'"]) == []
+    here = f"no-such-package>=1; platform_system == '{platform.system()}'"
+    assert missing([here]) == ["no-such-package: not installed, >=1 needed"]
+    with pytest.raises(ValueError, match="not a marker"):
+        missing(["no-such-package; os_name == 'nt'"])

@@ -22,6 +22,7 @@ from harness.confirm import Contender, RunContenders, confirm_task, contenders
 from harness.errors import LogError, UsageError
 from harness.folder import locked, read_unstarted
 from harness.live import LiveView, RunView
+from harness.manifest import write_device_lock
 from harness.replays import replay_runs
 from harness.types import Candidate, Failed, Passed
 
@@ -405,3 +406,30 @@ def test_a_live_comparison_waits_for_endpoints_with_more_jobs(
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     request = ComparisonRequest(methods="best_of_n", seeds="40", model="gpt-5.2")
     assert comparing.default_jobs(comparing.resolve(request)) == comparing.LIVE_JOBS
+
+
+class HeldDevice:
+    """An evaluator that held a GPU for a while."""
+
+    def __init__(self, seconds: float, clocks_mhz: list[int]) -> None:
+        self._lock = {"held_seconds": seconds, "compiling_seconds": 1.0, "clocks_mhz": clocks_mhz}
+
+    def describe(self) -> dict[str, object]:
+        return {"lock": self._lock}
+
+
+def test_what_was_held_of_a_device_adds_up_over_the_processes_of_a_comparison(
+    tmp_path: Path,
+) -> None:
+    first = write_device_lock(tmp_path, HeldDevice(40.0, [1980, 1980]))  # type: ignore[arg-type]
+    assert first == (
+        "The device was held for 40 s, 2.5% of it compiling; its multiprocessors ran at 1980 to "
+        "1980 MHz."
+    )
+    second = write_device_lock(tmp_path, HeldDevice(10.0, [1755, 1900]))  # type: ignore[arg-type]
+    assert second is not None
+    assert "50 s, 4.0% of it compiling; its multiprocessors ran at 1755 to 1980 MHz" in second
+    third = write_device_lock(tmp_path, HeldDevice(1.0, []))  # type: ignore[arg-type]
+    assert third is not None
+    assert "51 s" in third
+    assert "1755 to 1980" in third

@@ -5,7 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from harness.errors import EnvironmentMissing, UsageError
+from harness.evaluate.judge import Judge
+from harness.evaluate.judge_process import JudgeProcess
 from harness.evaluate.local import LocalEvaluator
+from harness.evaluate.local_cpu import judge_setup
+from harness.evaluate.program import CandidateFailure, Program, Timed
+from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Candidate, Failed, Passed, Status
 from tests.toy_gpu_suite import START, TORCH
@@ -127,3 +132,65 @@ def test_a_machine_without_a_gpu_is_told_what_to_do(monkeypatch: pytest.MonkeyPa
 def test_other_languages_are_refused(evaluator: LocalEvaluator) -> None:
     with pytest.raises(UsageError, match="triton, cuda or python"):
         evaluator.evaluate("scale_rows", Candidate("cpp", "int x;"))
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    """A judge in this process."""
+    setup = judge_setup(SUITE, SETTINGS, b"secret", False, probe())
+    process = JudgeProcess(setup | {"device": "interpreter", "peaks": None})
+    yield process._judge("scale_rows")
+    process.close()
+
+
+@pytest.mark.parametrize(("disagreements", "passes"), [(1, True), (2, False)])
+def test_a_workload_whose_clocks_disagree_is_timed_once_more(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, disagreements: int, passes: bool
+) -> None:
+    held: list[Timed] = []
+
+    def check_clocks(timed: Timed) -> None:
+        held.append(timed)
+        if len(held) <= disagreements:
+            failure = CandidateFailure(Status.REJECTED, "two_clocks", "they disagree")
+            failure.workload = "rows5_n33"
+            raise failure
+
+    monkeypatch.setattr(judge.bench, "check_clocks", check_clocks)
+    outcome = judge.evaluate(f"{disagreements}", Program("python", TORCH.encode())).outcome
+    assert isinstance(outcome, Passed) == passes
+    assert len(held) == 2
+    first, second = ({w.name: mine for w, (mine, _) in timed.items()} for timed in held)
+    assert first["rows3_n8"] == second["rows3_n8"]
+    assert first["rows5_n33"] != second["rows5_n33"]
+
+
+def test_the_inputs_of_a_call_are_not_there_before_it_is_queued(evaluator: LocalEvaluator) -> None:
+    steals = """\
+import gc
+import time
+
+seen = {}
+for thing in gc.get_objects():
+    if type(thing).__name__ == "HostMachine":
+        run = thing.run
+
+        def early(program, slots, number, queued, run=run):
+            time.sleep(0.01)  # whatever the judge would write before, it has written by now
+            tensors = program._slots[slots[0]]
+            y = tensors["x"] * tensors["scale"]
+            seen["answer"] = y, y.sum(dim=1)
+            return run(program, slots, number, queued)
+
+        thing.run = early
+
+
+def run(inputs, outputs):
+    return seen["answer"]
+"""
+    outcome = evaluator.evaluate("scale_rows", Candidate("python", steals)).outcome
+    assert isinstance(outcome, Failed)
+    assert outcome.check == "tolerance", outcome
+    honest = "y = inputs.x * inputs.scale\n    return y, y.sum(dim=1)"
+    waits = steals.replace('return seen["answer"]', honest)
+    assert evaluator.evaluate("scale_rows", Candidate("python", waits)).passed

@@ -101,6 +101,20 @@ def test_on_a_gpu_a_small_lie_in_every_call_shows_in_the_lower_quartile() -> Non
         )
 
 
+def test_on_a_gpu_of_few_calls_the_one_that_was_delayed_least_counts() -> None:
+    honest, delayed = call(320_000 + 300_000, 300_000), call(2_320_000 + 300_000, 300_000)
+    check_event_clocks({WORKLOAD: ([honest, delayed], ON_A_GPU)}, SETTINGS)
+    with pytest.raises(CandidateFailure, match="resolution 4"):
+        check_event_clocks({WORKLOAD: ([call(690_000, 300_000), delayed], ON_A_GPU)}, SETTINGS)
+
+
+def test_where_memory_is_copied_the_clocks_claim_nothing_below_the_copies() -> None:
+    copied = [call(13_000_000 + 1_000_000, 1_000_000)] * 10
+    check_event_clocks({WORKLOAD: ([call(21_000_000, 1_000_000)] * 10, copied)}, SETTINGS)
+    with pytest.raises(CandidateFailure):
+        check_event_clocks({WORKLOAD: ([call(28_000_000, 1_000_000)] * 10, copied)}, SETTINGS)
+
+
 def test_on_a_gpu_a_long_call_may_be_off_by_a_share_of_itself() -> None:
     check_event_clocks(
         {WORKLOAD: ([call(280_320_000 + 550_000, 280_000_000)] * 3, ON_A_GPU)}, SETTINGS

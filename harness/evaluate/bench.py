@@ -193,6 +193,10 @@ class Bench(ABC):
     @abstractmethod
     def watch(self) -> Watch: ...
 
+    def clocks_mhz(self) -> tuple[int, int] | None:
+        """The lowest and the highest clock at which the device was seen, where it says so."""
+        return None
+
     def device_errors(self) -> tuple[type[BaseException], ...]:
         """What the judge's own work on the device raises when a program left no room on it."""
         return ()

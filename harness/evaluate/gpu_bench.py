@@ -277,6 +277,9 @@ class GpuBench(Bench):
     def watch(self) -> Watch:
         return _GpuWatch(self.settings.baseline_drift, self._sensors)
 
+    def clocks_mhz(self) -> tuple[int, int] | None:
+        return self._sensors.clocks_mhz if self._sensors else None
+
     def device_errors(self) -> tuple[type[BaseException], ...]:
         if self._driver is None:
             return ()

@@ -1,8 +1,9 @@
 """One lock per GPU, and what its driver says of it.
 
 Covered: an advisory file lock by the device's UUID, shared by all harnesses of a machine and
-dropped by the kernel when its holder dies; whether the device is throttled, by NVML, where its
-library is. Not covered: programs that do not ask for the lock; clocks are neither kept nor set.
+dropped by the kernel when its holder dies; whether the device is throttled and at what clock its
+multiprocessors run, by NVML, where its library is.
+Not covered: programs that do not ask for the lock; clocks are never set.
 
 Functions: NVML API reference manual.
 """
@@ -20,6 +21,7 @@ from harness.evaluate.machine import open_lock
 _LIBRARY = "libnvidia-ml.so.1"
 # nvmlClocksEventReasons: hardware slowdown, software and hardware thermal slowdown, power brake.
 _THROTTLED = 0x8 | 0x20 | 0x40 | 0x80
+_MULTIPROCESSORS = 1  # nvmlClockType_t: NVML_CLOCK_SM
 
 
 @contextmanager
@@ -34,7 +36,12 @@ def alone(uuid: str) -> Iterator[None]:
 
 
 class Sensors:
-    """NVML's word on one device; none where there is no NVML."""
+    """NVML's word on one device; none where there is no NVML.
+
+    clocks_mhz: the lowest and the highest clock of its multiprocessors at all looks so far.
+    """
+
+    clocks_mhz: tuple[int, int] | None = None
 
     def __init__(self, uuid: str) -> None:
         self._device: ctypes.c_void_p | None = ctypes.c_void_p()
@@ -48,8 +55,13 @@ class Sensors:
             self._device = None
 
     def throttled(self) -> bool:
-        """Whether the device now runs below what it was built for."""
-        reasons = ctypes.c_ulonglong()
+        """Whether the device now runs below what it was built for. Notes its clock, too."""
+        clock, reasons = ctypes.c_uint(), ctypes.c_ulonglong()
+        if self._device is not None and not self._nvml.nvmlDeviceGetClockInfo(
+            self._device, _MULTIPROCESSORS, ctypes.byref(clock)
+        ):
+            low, high = self.clocks_mhz or (clock.value, clock.value)
+            self.clocks_mhz = min(low, clock.value), max(high, clock.value)
         if self._device is None or self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(
             self._device, ctypes.byref(reasons)
         ):

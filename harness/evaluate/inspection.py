@@ -34,9 +34,10 @@ from harness.evaluate.inspected import (
     observed_from_worker,
 )
 from harness.evaluate.inspected_side import InspectedSide
-from harness.evaluate.judge import Judge, fastest_ns, latencies_us
+from harness.evaluate.judge import Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Program
 from harness.evaluate.side import Side
+from harness.evaluate.verdict import fastest_ns, latencies_us
 from harness.evaluate.verification import check_block, check_call, check_floor, check_near
 from harness.types import Status, Workload
 

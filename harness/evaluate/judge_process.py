@@ -114,16 +114,14 @@ class JudgeProcess:
 
     def answer(self, request: JsonObject) -> JsonObject:
         """One request's answer. Our own faults are told as {"infra": message}."""
+        answers = {"evaluate": self._evaluate, "confirm": self._confirm, "inspect": self._inspect}
+        if request["op"] not in answers:
+            return {"infra": f"the judge does not know the request {request['op']!r}"}
         try:
-            if request["op"] == "evaluate":
-                return self._evaluate(request)
-            if request["op"] == "confirm":
-                return self._confirm(request)
-            if request["op"] == "inspect":
-                return self._inspect(request)
+            answer = answers[request["op"]](request)
+            return answer | {"clocks_mhz": self._judge(request["task"]).bench.clocks_mhz()}
         except (HarnessError, CudaError) as error:
             return {"infra": str(error)}
-        return {"infra": f"the judge does not know the request {request['op']!r}"}
 
     def _judge(self, task: str) -> Judge:
         if task not in self._judges:

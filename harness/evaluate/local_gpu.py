@@ -73,6 +73,7 @@ class GpuBackend:
         self._parent = WarmParent("triton-build", isolation, hidden)
         self._lock = threading.Lock()
         self._held_seconds = self._compiling_seconds = 0.0
+        self._clocks_mhz: list[int] = []
         setup = judge_setup(suite_name, settings, secret, trusted, isolation)
         setup |= {"device": device, "peaks": None}  # the judge looks at its device
         self._scratch = tempfile.TemporaryDirectory(prefix="harness-judge-")
@@ -110,7 +111,7 @@ class GpuBackend:
             "device": first["name"],
             "gpus": self._devices,
             "clock": (
-                "CUDA events behind an L2 flush and a delay kernel"
+                "CUDA events, of calls whose inputs are made once they are queued; L2 evicted"
                 if self._device == "cuda"
                 else "wall clock of an interpreter: means nothing"
             ),
@@ -120,6 +121,7 @@ class GpuBackend:
             "lock": {
                 "held_seconds": self._held_seconds,
                 "compiling_seconds": self._compiling_seconds,
+                "clocks_mhz": self._clocks_mhz,
             },
         }
 
@@ -165,6 +167,8 @@ class GpuBackend:
         with self._lock:
             self._held_seconds += float(answer.get("device_seconds", 0.0))
             self._compiling_seconds += float(answer.get("compiling_seconds", 0.0))
+            seen = [*self._clocks_mhz, *(answer.get("clocks_mhz") or ())]
+            self._clocks_mhz = [min(seen), max(seen)] if seen else []
         return answer
 
 

@@ -108,6 +108,14 @@ class EvaluatorSettings:
     """The same for the lower quartile of the calls, which delays of a busy machine hardly move: it
     sees a smaller lie, if that is told in most calls. Beyond it one standard deviation counts."""
 
+    gpu_clock_calls: int = 8
+    """Of fewer calls than this, the one that was delayed least is held to both: on a machine busy
+    with builds one call in fifty was delayed, by up to 2 ms."""
+
+    gpu_contexts_us: float = 700.0
+    """What beyond its device time lasts longer is copying, where memory is not shared: the copies
+    of two processes were seen to differ by as much as they take."""
+
     gpu_clock_share: float = 5e-3
     """Share of a call that adds to the resolution of the two-clock test: an honest call of 280 ms
     was seen 0.2 % longer by the judge's clock, on a machine busy with builds. A lie within it is

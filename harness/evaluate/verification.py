@@ -96,8 +96,8 @@ def check_event_clocks(timed: Timed, settings: EvaluatorSettings) -> None:
     lie. And nothing was computed while the judge prepared the calls.
 
     Rejects by the median, and by the lower quartile with less slack, so that a delayed wake-up of
-    some calls does not. Between the baseline's workloads it interpolates, by the logarithm of the
-    device time.
+    some calls does not; of few calls by the one that was delayed least. Between the baseline's
+    workloads it interpolates, by the logarithm of the device time.
     """
     baselines = [theirs for _, theirs in timed.values()]
     for workload, (candidate, baseline) in timed.items():
@@ -119,13 +119,17 @@ def _check_told(
     at = np.log(max(told, 1.0))
     deviation = float(np.interp(at, places, [_deviation(usual) for _, usual in known]))
     mine, share = _beyond_us(candidate), settings.gpu_clock_share * told
-    for quantile, slack in (
-        (0.5, settings.gpu_clock_slack_us + 3 * deviation),
-        (0.25, settings.gpu_clock_quartile_us + deviation),
+    low = 0.25 if len(mine) >= settings.gpu_clock_calls else 0.0
+    for quantile, usually, slack in (
+        (2 * low, 0.5, settings.gpu_clock_slack_us + 3 * deviation),
+        (low, 0.25, settings.gpu_clock_quartile_us + deviation),
     ):
-        usual = [float(np.quantile(calls, quantile)) for _, calls in known]
-        beyond = float(np.quantile(mine, quantile) - np.interp(at, places, usual))
-        resolution = slack + share
+        usual = float(
+            np.interp(at, places, [float(np.quantile(calls, usually)) for _, calls in known])
+        )
+        beyond = float(np.quantile(mine, quantile)) - usual
+        copies = max(0.0, usual - settings.gpu_contexts_us)
+        resolution = slack + share + copies
         if beyond <= resolution and tail <= settings.gpu_tail_us:
             continue
         raise CandidateFailure(

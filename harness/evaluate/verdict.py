@@ -1,0 +1,87 @@
+"""From calls to what a judge says: rows of measurements, failures, verdicts.
+
+Covered: the records and the arithmetic that search, confirmation and inspection share.
+Not covered: what is checked (verification.py), and when (judge.py, confirmation.py, inspection.py).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harness.evaluate.program import Call, CandidateFailure, Clocks
+from harness.evaluate.timing import log_interval
+from harness.types import Failed, Measurement, Passed, Stage, Status, Workload
+
+Samples = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An outcome with its raw samples (candidate, baseline; microseconds) and its device time, of
+    which `timing_seconds` went into timing (waiting for the machine included) and
+    `compiling_seconds` into kernels that nobody had compiled ahead."""
+
+    outcome: Passed | Failed
+    device_seconds: float
+    timing_seconds: float = 0.0
+    compiling_seconds: float = 0.0
+    samples_us: Samples = field(default_factory=dict)
+
+
+def no_room(error: BaseException) -> CandidateFailure:
+    """The judge found no room on the device: it was there before the program was loaded."""
+    return CandidateFailure(
+        Status.RUNTIME_ERROR,
+        "device_memory",
+        "the device's memory ran out while the program was loaded",
+        {"error": str(error)[:200]},
+    )
+
+
+def wants_a_compiler(outcome: Passed | Failed) -> bool:
+    """Whether a program that was compiled ahead still started one, and was ended for it."""
+    return isinstance(outcome, Failed) and outcome.check == "forbidden_call"
+
+
+def latencies_us(calls: Sequence[Clocks]) -> list[float]:
+    """By the clock that the score is taken from."""
+    return [call.latency_ns / 1e3 for call in calls]
+
+
+def fastest_ns(calls: Sequence[Call]) -> int:
+    """The least latency of these calls."""
+    return min(call.clocks.latency_ns for call in calls)
+
+
+def measurement(
+    workload: Workload,
+    candidate: Sequence[Clocks],
+    baseline: Sequence[Clocks],
+    blocks: Sequence[float],
+    floor: float,
+    flags: Sequence[str],
+) -> Measurement:
+    """One workload's row from its calls and block values."""
+    ratio = log_interval(blocks)
+    plans = [call.plan_ns / 1e3 for call in candidate if call.plan_ns is not None]
+    hosts = [call.worker.host_ns / 1e3 for call in candidate]
+    return Measurement(
+        workload.name,
+        statistics.median(latencies_us(candidate)),
+        statistics.median(latencies_us(baseline)),
+        ratio.value,
+        ratio.low,
+        ratio.high,
+        floor,
+        len(candidate),
+        statistics.median(plans) if plans else None,
+        tuple(flags),
+        statistics.median(hosts) if any(hosts) else None,
+    )
+
+
+def failed(failure: CandidateFailure, stage: Stage, workload: str | None) -> Failed:
+    """The outcome of a failure at a stage."""
+    return Failed(failure.status, stage, failure.check, failure.message, workload, failure.evidence)
