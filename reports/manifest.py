@@ -201,7 +201,9 @@ def number(value: object) -> str:
         return f"{value:.6g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(number(item) for item in value) or "none"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {number(inner)}" for key, inner in value.items())
+    return str(value)
 
 
 def _line(value: object) -> str:

@@ -26,7 +26,6 @@ ELSEWHERE = {
     9: "statistics are in the judge, on every device",
     11: "a property of the protocol",
     15: "a property of the protocol",
-    16: "host time is held out of the score on a GPU, and a column of its own",
     21: "the same sandbox as on a CPU",
     27: "the same sandbox as on a CPU",
     28: "inputs come from the judge's generators, on every device",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from reports.build import ReportPaths, build_report
+from reports.manifest import facts
 from reports.page import SELF_TEST
 from reports.statistics import Estimate
 from reports.table import Column, Table, show, tex, write
@@ -246,3 +247,8 @@ def test_a_row_of_the_wrong_length_is_refused():
 )
 def test_cells_read_well(cell, kind, text):
     assert show(cell, kind) == text
+
+
+def test_a_list_of_records_is_shown_in_words() -> None:
+    machine = {"cores": 16, "gpus": [{"name": "NVIDIA H100", "memory_mib": 81559}]}
+    assert facts(machine) == (("cores", "16"), ("gpus", "name NVIDIA H100, memory_mib 81559"))

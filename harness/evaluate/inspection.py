@@ -4,7 +4,7 @@
    compile. One that broke (crash, illegal access, time-out) is replaced before the next workload.
 2. On the final workloads, in another worker, in random order: a block with fresh inputs before
    every call, a block on reused inputs (written once, the same containers in every call), one of
-   the baseline. Both modes by the same clock, behind the same flush and delay. Every fresh call is
+   the baseline. Both modes by the same clock, behind the same gate. Every fresh call is
    held against the baseline's outputs, one is verified in full; the clocks and the floor are
    checked as in search.
 
