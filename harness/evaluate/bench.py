@@ -19,6 +19,7 @@ import numpy as np
 
 from harness.evaluate import machine
 from harness.evaluate.check import Mismatch, compare, near
+from harness.evaluate.clocks import check_libraries, check_wake_clocks
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.memory import HostRing, private_inputs
 from harness.evaluate.peaks import Peaks, floor_us
@@ -26,7 +27,6 @@ from harness.evaluate.program import Call, Contents, Program, Timed
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side, loaded
 from harness.evaluate.timing import StealClock
-from harness.evaluate.verification import check_libraries, check_wake_clocks
 from harness.suite import Arrays, NumpyTask, Task, Tolerance
 from harness.types import Workload
 

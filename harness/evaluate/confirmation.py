@@ -25,12 +25,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from harness.evaluate.clocks import check_floor
 from harness.evaluate.judge import Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
 from harness.evaluate.timing import block_value, log_interval
 from harness.evaluate.verdict import failed, fastest_ns, latencies_us, measurement, no_room
-from harness.evaluate.verification import check_block, check_floor
+from harness.evaluate.verification import check_block
 from harness.types import Confirmation, Failed, Finalist, Passed, Stage, Status, Workload
 
 # (finalist, workload) -> one block's calls of the finalist and of the baseline.

@@ -30,6 +30,7 @@ from harness.evaluate import gpu_lock
 from harness.evaluate.bench import Bench, Blocks, Watch
 from harness.evaluate.channel import ChannelError
 from harness.evaluate.check import Mismatch
+from harness.evaluate.clocks import check_batch_clocks, check_event_clocks
 from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
 from harness.evaluate.gpu_contents import SeedContents, empty_tensors, fill
@@ -54,7 +55,7 @@ from harness.evaluate.program import (
 )
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side, loaded, worker_environment
-from harness.evaluate.verification import check_batch_clocks, check_call, check_event_clocks
+from harness.evaluate.verification import check_call
 from harness.suite import Tolerance, TorchTask
 from harness.types import Workload
 

@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.evaluate.clocks import check_floor
 from harness.evaluate.inspected import (
     SPLITS,
     Checked,
@@ -38,7 +39,7 @@ from harness.evaluate.judge import Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Program
 from harness.evaluate.side import Side
 from harness.evaluate.verdict import fastest_ns, latencies_us
-from harness.evaluate.verification import check_block, check_call, check_floor, check_near
+from harness.evaluate.verification import check_block, check_call, check_near
 from harness.types import Status, Workload
 
 SEEDS = 2

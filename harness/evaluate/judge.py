@@ -26,6 +26,7 @@ import numpy as np
 
 from harness.errors import InfraError
 from harness.evaluate.bench import Bench, Blocks
+from harness.evaluate.clocks import check_floor
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
@@ -40,7 +41,7 @@ from harness.evaluate.verdict import (
     no_room,
     wants_a_compiler,
 )
-from harness.evaluate.verification import check_block, check_call, check_floor
+from harness.evaluate.verification import check_block, check_call
 from harness.types import Passed, Stage, Workload
 
 

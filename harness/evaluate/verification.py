@@ -1,27 +1,19 @@
-"""What is held against a call, a block or a candidate; each check raises CandidateFailure.
+"""What is held against a call's outputs; each check raises CandidateFailure.
 
 Covered: outputs against the reference (drawn calls, in full) and against the baseline (every timed
-call), the two clocks, the roofline floor, loaded libraries.
-Not covered: what `side.py` sees by itself: late writes, changed inputs, writes out of bounds.
+call). Not covered: times (clocks.py); what `side.py` sees by itself: late writes, changed inputs,
+writes out of bounds.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.evaluate.libraries import foreign_libraries
-from harness.evaluate.program import Batch, Call, CandidateFailure, Clocks, Timed
-from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import Side
-from harness.suite import Task
+from harness.evaluate.bench import Bench
+from harness.evaluate.program import Call, CandidateFailure
 from harness.types import Status, Workload
-
-if TYPE_CHECKING:
-    from harness.evaluate.bench import Bench
 
 
 def check_block(
@@ -58,168 +50,4 @@ def check_call(bench: Bench, workload: Workload, call: Call) -> None:
     if mismatch is not None:
         raise CandidateFailure(
             Status.INCORRECT_NUMERICAL, "tolerance", mismatch.message, mismatch.evidence
-        )
-
-
-def check_wake_clocks(
-    candidate: Sequence[Clocks], baseline: Sequence[Clocks], settings: EvaluatorSettings
-) -> None:
-    """The two clocks on a CPU: what the judge's clock shows for a call, and what the worker's does.
-
-    Rejects a worker that tells more than passed in some call, or little in every one of calls that
-    are all longer than what the baseline shows as the resolution of this test. A delayed wake-up on
-    a busy machine looks like the latter, but not in every call of an evaluation.
-    """
-    too_much = max(call.worker.call_ns - call.wall_ns for call in candidate) / 1e3
-    resolution = statistics.median(c.wall_ns - c.worker.call_ns for c in baseline) / 1e3
-    measurable = settings.clock_slack_us + 3 * max(0.0, resolution)
-    share = max(call.worker.call_ns / call.wall_ns for call in candidate)
-    short = min(call.wall_ns for call in candidate) / 1e3 <= measurable
-    if too_much <= 1.0 and (short or share >= settings.clock_share):
-        return
-    if too_much > 1.0:
-        what = f"tells up to {too_much:.1f} us more than passed"
-    else:
-        what = f"tells at most {100 * share:.1f} % of the time that passed in each call"
-    raise CandidateFailure(
-        Status.REJECTED,
-        "two_clocks",
-        f"the worker's clock {what}, by the judge's clock",
-        {"more_us": too_much, "share": share, "resolution_us": resolution},
-    )
-
-
-def check_event_clocks(timed: Timed, settings: EvaluatorSettings) -> None:
-    """The two clocks on a GPU: beyond its device time a call lasts as long as a baseline's call of
-    that device time does (two changes of context, the way back; more for longer calls); what lasts
-    longer was left out of the events: work on other streams, work after the call, or a worker's
-    lie. And nothing was computed while the judge prepared the calls.
-
-    Rejects by the median, and by the lower quartile with less slack, so that a delayed wake-up of
-    some calls does not; of few calls by the one that was delayed least. Between the baseline's
-    workloads it interpolates, by the logarithm of the device time.
-    """
-    baselines = [theirs for _, theirs in timed.values()]
-    for workload, (candidate, baseline) in timed.items():
-        try:
-            _check_told(candidate, baselines, settings)
-            _check_idle_before(candidate, baseline, settings)
-        except CandidateFailure as failure:
-            failure.workload = workload.name
-            raise
-
-
-def _check_told(
-    candidate: Sequence[Clocks], baselines: Sequence[Sequence[Clocks]], settings: EvaluatorSettings
-) -> None:
-    told = _told_us(candidate)
-    tail = statistics.median(c.worker.tail_ns for c in candidate) / 1e3
-    known = sorted((_told_us(calls), _beyond_us(calls)) for calls in baselines)
-    places = [np.log(max(place, 1.0)) for place, _ in known]
-    at = np.log(max(told, 1.0))
-    deviation = float(np.interp(at, places, [_deviation(usual) for _, usual in known]))
-    mine, share = _beyond_us(candidate), settings.gpu_clock_share * told
-    low = 0.25 if len(mine) >= settings.gpu_clock_calls else 0.0
-    for quantile, usually, slack in (
-        (2 * low, 0.5, settings.gpu_clock_slack_us + 3 * deviation),
-        (low, 0.25, settings.gpu_clock_quartile_us + deviation),
-    ):
-        usual = float(
-            np.interp(at, places, [float(np.quantile(calls, usually)) for _, calls in known])
-        )
-        beyond = float(np.quantile(mine, quantile)) - usual
-        copies = max(0.0, usual - settings.gpu_contexts_us)
-        resolution = slack + share + copies
-        if beyond <= resolution and tail <= settings.gpu_tail_us:
-            continue
-        raise CandidateFailure(
-            Status.REJECTED,
-            "side_stream" if tail > settings.gpu_tail_us else "two_clocks",
-            f"calls last {beyond:.0f} us longer than their device time explains (resolution "
-            f"{resolution:.0f} us); {tail:.0f} us the device worked on after the last event of the "
-            "call",
-            {"beyond_us": beyond, "tail_us": tail, "resolution_us": resolution},
-        )
-
-
-def _check_idle_before(
-    candidate: Sequence[Clocks], baseline: Sequence[Clocks], settings: EvaluatorSettings
-) -> None:
-    prepared, usually = ([c.prepare_ns / 1e3 for c in calls] for calls in (candidate, baseline))
-    longer = statistics.median(prepared) - statistics.median(usually)
-    if longer > settings.gpu_prepare_us + 3 * _deviation(usually):
-        raise CandidateFailure(
-            Status.REJECTED,
-            "ran_while_held",
-            f"preparing a call took {longer:.0f} us longer than the baseline's: the device was at "
-            "work for the program before its inputs were there",
-            {"longer_us": longer},
-        )
-
-
-def _told_us(calls: Sequence[Clocks]) -> float:
-    return statistics.median(call.worker.call_ns for call in calls) / 1e3
-
-
-def _deviation(values: Sequence[float]) -> float:
-    """The standard deviation, by the median of the distances from the median."""
-    middle = statistics.median(values)
-    return 1.4826 * statistics.median(abs(value - middle) for value in values)
-
-
-def _beyond_us(calls: Sequence[Clocks]) -> list[float]:
-    """How much longer each call lasted by the judge's clock than by the worker's."""
-    return [(call.wall_ns - call.worker.call_ns) / 1e3 for call in calls]
-
-
-def check_batch_clocks(
-    batch: Batch, single_us: float, baseline: Sequence[Clocks], settings: EvaluatorSettings
-) -> str:
-    """Calls back to back in one request: an error of the two-clock test is divided by their number.
-
-    single_us: what a call was told to last. baseline: calls, for what the judge's clock adds.
-    Returns what to show.
-    """
-    calls = len(batch.calls)
-    beyond = statistics.median(_beyond_us(baseline))
-    each_us = (batch.clocks.wall_ns / 1e3 - beyond) / calls
-    slack_us = settings.batch_call_us + settings.gpu_clock_slack_us / calls
-    if each_us > (1 + settings.batch_slack) * single_us + slack_us:
-        raise CandidateFailure(
-            Status.REJECTED,
-            "two_clocks",
-            f"{calls} calls back to back last {each_us:.1f} us each by the judge's clock; single "
-            f"calls were told to last {single_us:.1f} us",
-            {"calls": calls, "each_us": each_us, "single_us": single_us},
-        )
-    return f"{calls} calls back to back: {each_us:.1f} us each"
-
-
-def check_floor(
-    latency_us: float, floor: float, flags: list[str], settings: EvaluatorSettings
-) -> None:
-    """Reject a time (microseconds) that the device cannot reach; flag one that is close to it."""
-    if latency_us < settings.floor_margin * floor:
-        raise CandidateFailure(
-            Status.REJECTED,
-            "floor",
-            f"{latency_us:.1f} us is below the roofline floor of {floor:.1f} us",
-            {"latency_us": latency_us, "floor_us": floor},
-        )
-    if latency_us < settings.floor_flag * floor:
-        flags.append(f"below {settings.floor_flag:g} x floor")
-
-
-def check_libraries(task: Task, side: Side, parent_pid: int) -> None:
-    """Reject a candidate that loaded a library where the task forbids them."""
-    if task.libraries == "allowed":
-        return
-    foreign = foreign_libraries(side.pid, parent_pid)
-    if foreign:
-        names = ", ".join(foreign)
-        raise CandidateFailure(
-            Status.REJECTED,
-            "library",
-            f"the task forbids libraries; loaded: {names}",
-            {"libraries": names},
         )

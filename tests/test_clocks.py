@@ -1,18 +1,18 @@
-"""harness/evaluate/verification.py: the two clocks and the floor, on given numbers."""
+"""harness/evaluate/clocks.py: the two clocks and the floor, on given numbers."""
 
 from dataclasses import replace
 
 import pytest
 
 from harness.evaluate.channel import WorkerTimes
-from harness.evaluate.program import Batch, Call, CandidateFailure, Clocks
-from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.verification import (
+from harness.evaluate.clocks import (
     check_batch_clocks,
     check_event_clocks,
     check_floor,
     check_wake_clocks,
 )
+from harness.evaluate.program import Batch, Call, CandidateFailure, Clocks
+from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Workload
 
 SETTINGS = EvaluatorSettings()
