@@ -46,6 +46,11 @@ def write_comparison(
         "evaluator": described,
         "machine": environment.fingerprint(),
         "packages": environment.packages(),
+        "deviations": {
+            needed.name: needed.deviations
+            for needed in (arm.method.needs for arm in resolved.arms)
+            if needed is not None and needed.ready
+        },
         "git": environment.git_state(),
         "cards": cards,
     }

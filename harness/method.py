@@ -134,6 +134,11 @@ class Needed(Protocol):
         """Whether it was made."""
         ...
 
+    @property
+    def deviations(self) -> list[JsonObject]:
+        """What was made otherwise than the method's lock says, for the manifest."""
+        ...
+
     def make(self, say: Callable[[str], None], stop: threading.Event) -> None:
         """Make it, if it was not. say: shows a line of progress. stop: gives up. Raises
         EnvironmentMissing."""

@@ -284,6 +284,7 @@ def test_carried_wheels_win_and_what_they_lack_is_the_systems(carried, tmp_path)
         ("toypackage", "1.0", "wheel"), ("other", "2.0", "system"),
     ]  # fmt: skip
     assert [row["as_locked"] for row in record["packages"]] == [True, False]
+    assert made.deviations == record["packages"][1:]
     assert make(made) == [said[-2]]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.errors import EnvironmentMissing
 from harness.method import Method, Problem, Search
-from harness.types import Candidate
+from harness.types import Candidate, JsonObject
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class _Absent:
     """Something that cannot be made here."""
 
     name, ready = "absent-1.0", False
+    deviations: list[JsonObject] = []
 
     def make(self, say: Callable[[str], None], stop: threading.Event) -> None:
         raise EnvironmentMissing("The environment of absent-1.0 could not be made.")

@@ -123,13 +123,16 @@ class PythonEnvironment:
     @property
     def carried(self) -> JsonObject | None:
         """packages.json of an environment of carried wheels: {wheels, system, packages: [{name,
-        locked, version, from, as_locked}]}. None for the locked environment, and before it is
-        made."""
-        try:
-            found: JsonObject = json.loads((self.folder / _RECORD).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
+        locked, version, from, as_locked}]}. None for a locked one, and before it is made."""
+        path = self.folder / _RECORD
+        found: JsonObject | None = json.loads(path.read_bytes()) if path.exists() else None
         return found
+
+    @property
+    def deviations(self) -> list[JsonObject]:
+        """The packages that are not as locked: {name, locked, version, from, as_locked}."""
+        carried = self.carried
+        return [] if carried is None else [p for p in carried["packages"] if not p["as_locked"]]
 
     @property
     def ready(self) -> bool:
