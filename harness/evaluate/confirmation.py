@@ -1,13 +1,12 @@
 """Confirmation: the best candidates of all runs, timed together on one device in one session.
 
-1. Each finalist is verified on every final workload with fresh seeds, in a fresh process. 2.
-Randomised blocks: in each block every finalist and the baseline get a fresh process; for each final
-   workload, in random order, all of them are timed on the same fresh inputs, in random order. Where
-   the device has no room for all (`Bench.alive_at_once`), finalists come in groups, in random
+1. Each finalist is verified on every final workload with fresh seeds, in a fresh process.
+2. Randomised blocks: in each block every finalist and the baseline get a fresh process; for each
+   final workload, in random order, all of them are timed on the same fresh inputs, in random order.
+   Where the device has no room for all (`Bench.alive_at_once`), finalists come in groups, in random
    order, each beside the baseline. One value per finalist, workload and block. Blocks are added
-   until every 95 % interval (of each
-   score, and of each ratio to the best) is narrow enough, or a cap is reached, and then the wider
-   interval is printed.
+   until every 95 % interval (of each score, and of each ratio to the best) is narrow enough, or a
+   cap is reached, and then the wider interval is printed.
 3. The held-out workloads: correct or not. They never select.
 
 Blocks hold everything that differs from process to process, so their spread is the honest error.

@@ -83,7 +83,6 @@ class Judge:
         self._secret = secret
         self._baseline: Side | None = None
         self._baseline_ns: dict[Workload, int] = {}  # of what its worker has run
-        self._host_ns = 0  # of a call that compiles nothing
         self.compiling_seconds = 0.0
 
     def close(self) -> None:
@@ -158,30 +157,21 @@ class Judge:
         return min(workloads, key=size)
 
     def verify(
-        self,
-        side: Side,
-        workload: Workload,
-        rng: np.random.Generator,
-        calls: int,
-        *,
-        near_duplicate: bool = True,
+        self, side: Side, workload: Workload, rng: np.random.Generator, calls: int
     ) -> Verified:
-        """Bind a workload and verify `calls` calls in full, and with `near_duplicate` one more
-        whose inputs differ from the last one's in one element of each tensor. Returns the last
-        call. Raises CandidateFailure."""
+        """Bind a workload and verify `calls` calls in full, and one more whose inputs differ from
+        the last one's in one element of each tensor. Returns the last call. Raises
+        CandidateFailure."""
         side.bind(workload, self.bench.verification_slots)
         contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
-        if near_duplicate:
-            contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
+        contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
         hosts = []
         for start in range(0, len(contents), side.slots):
             for call in side.run_block(contents[start : start + side.slots], rng):
                 hosts.append(call.clocks.worker.host_ns)
                 check_call(self.bench, workload, call)
         # On a GPU the first call compiles and loads what is missing, the others show the rest.
-        if len(hosts) > 1:
-            self._host_ns = min(hosts)
-        self.compiling_seconds += max(0, hosts[0] - (self._host_ns or hosts[0])) / 1e9
+        self.compiling_seconds += (hosts[0] - min(hosts)) / 1e9
         return Verified(call.contents, call.clocks)
 
     def _time_all(
