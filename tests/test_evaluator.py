@@ -163,6 +163,21 @@ def test_a_plan_call_sees_the_index_tensors_only(evaluator: LocalEvaluator) -> N
     assert all(row.plan_us is not None for row in evaluation.outcome.measurements)
 
 
+def test_a_plan_that_changes_its_index_tensors_is_rejected(evaluator: LocalEvaluator) -> None:
+    plan = """
+    #include <string.h>
+    extern "C" size_t workspace_bytes(const Inputs* in) { return in->n * sizeof(int32_t); }
+    extern "C" int plan(const Inputs* in, void* workspace) {
+        memcpy(workspace, in->order, in->n * sizeof(int32_t));
+        memset((void*)in->order, 0, in->n * sizeof(int32_t));
+        return 0;
+    }"""
+    body = RIGHT.replace("in->order", "((int32_t*)workspace)") + "return 0;"
+    outcome = failure(evaluator.evaluate("toy", cpp(body, plan)))
+    assert (outcome.status, outcome.check) == (Status.REJECTED, "inputs_changed"), outcome
+    assert outcome.evidence["input"] == "order"
+
+
 def test_python_candidates_run_too(evaluator: LocalEvaluator) -> None:
     source = "def run(i, o):\n    return (i.x[i.order.long()] * 2 + 1, i.x.sum().reshape(1))\n"
     evaluation = evaluator.evaluate("toy", Candidate("python", source))

@@ -151,7 +151,7 @@ class GpuRing:
         self._slots: list[list[_Half]] = []
         self._given_up: list[torch.Tensor] = []
         self._private: list[_Half] = []  # in memory that no worker sees, not in use
-        self._staged: dict[int, _Half] = {}
+        self._staged: dict[int, bool | None] = {}  # which of its copy's tensors a slot gets
         self._copies: dict[int, tuple[SeedContents, _Half]] = {}  # what was put into each slot
         self._workload: Workload | None = None
         self.slots = 0
@@ -217,25 +217,31 @@ class GpuRing:
         self._given_up = []
 
     def write(self, slot: int, contents: SeedContents, *, index: bool | None = None) -> None:
-        made = self.private(contents)
+        self._copy(slot, self.private(contents), index)
+        self._synchronize()
+
+    def _copy(self, slot: int, made: Tensors, index: bool | None) -> None:
         for tensor in self._signature.inputs:
             if index is None or tensor.index == index:
                 self._inputs(slot)[tensor.name].copy_(made[tensor.name])
-        self._synchronize()
 
-    def stage(self, slot: int, contents: SeedContents) -> None:
+    def stage(self, slot: int, contents: SeedContents, *, index: bool | None = None) -> None:
         if slot in self._copies:
             _, half = self._copies[slot]
         else:
             half = self._private.pop() if self._private else self._new_private()
         self._fill(contents, half.views)
-        self._staged[slot] = half
+        self._staged[slot] = index
         self._copies[slot] = contents, half
         self._synchronize()
 
     def put(self) -> None:
-        for slot, half in self._staged.items():
-            self._slots[slot][0].piece.copy_(half.piece)
+        for slot, index in self._staged.items():
+            _, half = self._copies[slot]
+            if index is None:
+                self._slots[slot][0].piece.copy_(half.piece)
+            else:
+                self._copy(slot, half.views, index)
         self._staged = {}
 
     def private(self, contents: SeedContents) -> Tensors:

@@ -116,9 +116,9 @@ class HostRing:
             if index is None or tensor.index == index:
                 np.copyto(view[tensor.name], inputs[tensor.name])
 
-    def stage(self, slot: int, inputs: Mapping[str, Array]) -> None:
+    def stage(self, slot: int, inputs: Mapping[str, Array], *, index: bool | None = None) -> None:
         """Write them: there is no gate."""
-        self.write(slot, inputs)
+        self.write(slot, inputs, index=index)
 
     def put(self) -> None:
         """Nothing: it was written."""

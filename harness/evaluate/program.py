@@ -135,8 +135,9 @@ class Ring(Protocol):
 
     def write(self, slot: int, contents: Contents, *, index: bool | None = None) -> None: ...
 
-    def stage(self, slot: int, contents: Contents) -> None:
-        """Make contents that `put` will copy into a slot."""
+    def stage(self, slot: int, contents: Contents, *, index: bool | None = None) -> None:
+        """Make contents that `put` will copy into a slot: all of them, or only those that are (not)
+        index metadata."""
         ...
 
     def put(self) -> None:

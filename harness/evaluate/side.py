@@ -232,7 +232,8 @@ class Side:
             ring.poison_inputs(slot)
             ring.write(slot, contents, index=True)
             plan_ns = self._request("plan", slot).wall_ns
-        ring.stage(slot, contents)
+        # What the plan has seen is not written again, so that its changes are seen after the call.
+        ring.stage(slot, contents, index=False if self.has_plan else None)
         reply = self._request("run", slot)
         return self._done(slot, contents, self._clocks(reply, plan_ns))
 
