@@ -128,8 +128,8 @@ class Judge:
                     self.verify(side, workload, rng, calls=1)
                     stage = Stage.CORRECTNESS
                     verified = {}
+                    seeds = bench.correctness_seeds
                     for workload in search:
-                        seeds = bench.correctness_seeds
                         verified[workload] = self.verify(side, workload, rng, seeds)
                 sealed = bench.sealed(program, side)
                 stage, timing_started = Stage.TIMING, time.perf_counter()
@@ -240,19 +240,18 @@ class Judge:
             )
             blocks = Blocks(1, bench.slow_samples, bench.slow_samples)
             if verified is not None:  # it is the first of them
-                (theirs,) = self.baseline_block(baseline, [verified.contents], rng)
-                timing.add([verified.clocks], [theirs.clocks])
+                (beside,) = self.baseline_block(baseline, [verified.contents], rng)
+                timing.add([verified.clocks], [beside.clocks])
         drawn = bench.drawn_blocks(blocks.most, rng)
         repeats = settings.steal_repeats
         watch = bench.watch()
         while len(timing.blocks) < blocks.most:
             in_full = len(timing.blocks) in drawn
-            sides = {"candidate": side}
-            block = self.pair_block(sides, baseline, workload, rng, blocks.calls, in_full)
-            if watch.disturbed({workload.name: latencies_us(block["baseline"])}) and repeats > 0:
+            mine, theirs = self._pair_block(side, baseline, workload, rng, blocks.calls, in_full)
+            if watch.disturbed({workload.name: latencies_us(theirs)}) and repeats > 0:
                 repeats -= 1
                 continue
-            timing.add(block["candidate"], block["baseline"])
+            timing.add(mine, theirs)
             enough = len(timing.blocks) >= blocks.least
             if enough and log_interval(timing.blocks).narrower_than(settings.search_half_width):
                 break
@@ -265,31 +264,29 @@ class Judge:
         check_floor(latency, timing.floor_us, timing.flags, settings)
         return timing
 
-    def pair_block(
+    def _pair_block(
         self,
-        sides: dict[str, Side],
+        side: Side,
         baseline: Side,
         workload: Workload,
         rng: np.random.Generator,
         calls: int,
         in_full: bool,
-    ) -> dict[str, list[Clocks]]:
-        """`calls` calls of every side on the same fresh inputs, in random order of sides; with
-        `in_full` one call of each candidate is then drawn and verified. Raises CandidateFailure."""
+    ) -> tuple[list[Clocks], list[Clocks]]:
+        """`calls` calls of the candidate and of the baseline on the same fresh inputs, in random
+        order of the two; with `in_full` one of the candidate's is then drawn and verified. Raises
+        CandidateFailure."""
         contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
-        names = ["baseline", *sides]
-        made: dict[str, list[Call]] = {}
-        for position in rng.permutation(len(names)):
-            name = names[int(position)]
-            if name == "baseline":
-                made[name] = self.baseline_block(baseline, contents, rng)
+        mine: list[Call] = []
+        theirs: list[Call] = []
+        for position in rng.permutation(2):
+            if position == 0:
+                theirs = self.baseline_block(baseline, contents, rng)
             else:
-                made[name] = sides[name].run_block(contents, rng)
-        for name, side in sides.items():
-            side.audit_stop()
-            mine, theirs = made[name], made["baseline"]
-            check_block(self.bench, workload, mine, theirs, rng, in_full=in_full)
-        return {name: [call.clocks for call in block] for name, block in made.items()}
+                mine = side.run_block(contents, rng)
+        side.audit_stop()
+        check_block(self.bench, workload, mine, theirs, rng, in_full=in_full)
+        return [call.clocks for call in mine], [call.clocks for call in theirs]
 
     def baseline_block(
         self, baseline: Side, contents: Sequence[Contents], rng: np.random.Generator
