@@ -108,11 +108,25 @@ def test_on_a_gpu_of_few_calls_the_one_that_was_delayed_least_counts() -> None:
         check_event_clocks({WORKLOAD: ([call(690_000, 300_000), delayed], ON_A_GPU)}, SETTINGS)
 
 
-def test_where_memory_is_copied_the_clocks_claim_nothing_below_the_copies() -> None:
-    copied = [call(13_000_000 + 1_000_000, 1_000_000)] * 10
-    check_event_clocks({WORKLOAD: ([call(21_000_000, 1_000_000)] * 10, copied)}, SETTINGS)
-    with pytest.raises(CandidateFailure):
-        check_event_clocks({WORKLOAD: ([call(28_000_000, 1_000_000)] * 10, copied)}, SETTINGS)
+def test_where_memory_is_copied_a_call_is_held_to_the_same_workloads_baseline() -> None:
+    small, large = Workload("small", {}), Workload("large", {})
+    copied = {
+        small: [call(5_500_000 + 140_000, 140_000)] * 10,
+        large: [call(12_500_000 + 310_000, 310_000)] * 10,
+    }
+
+    def timed(beyond_ns: int) -> dict[Workload, tuple[list[Clocks], list[Clocks]]]:
+        mine = {
+            small: [call(5_400_000 + 50_000, 50_000)] * 10,
+            large: [call(beyond_ns + 110_000, 110_000)] * 10,
+        }
+        return {w: (mine[w], theirs) for w, theirs in copied.items()}
+
+    check_event_clocks(timed(12_400_000), SETTINGS)
+    check_event_clocks(timed(13_600_000), SETTINGS)
+    with pytest.raises(CandidateFailure, match="2000 us longer") as caught:
+        check_event_clocks(timed(14_500_000), SETTINGS)
+    assert caught.value.workload == "large"
 
 
 def test_on_a_gpu_a_long_call_may_be_off_by_a_share_of_itself() -> None:
@@ -126,6 +140,8 @@ def test_on_a_gpu_work_while_the_judge_prepares_a_call_is_rejected() -> None:
         return [replace(clocks, prepare_ns=nanoseconds) for clocks in ON_A_GPU]
 
     check_event_clocks({WORKLOAD: (prepared(450_000), prepared(250_000))}, SETTINGS)
+    delayed = [*prepared(250_000)[:1], *prepared(3_250_000)[:1]]
+    check_event_clocks({WORKLOAD: (delayed, prepared(250_000))}, SETTINGS)
     with pytest.raises(CandidateFailure, match="before its inputs were there") as caught:
         check_event_clocks({WORKLOAD: (prepared(3_250_000), prepared(250_000))}, SETTINGS)
     assert caught.value.check == "ran_while_held"

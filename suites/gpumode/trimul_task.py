@@ -208,6 +208,7 @@ class TriMulSpec(TorchTask):
 
         x, mask = inputs["x"], inputs["mask"]
         weights = {n: t.double() for n, t in inputs.items() if n not in ("x", "mask")}
+        projections = torch.cat([weights[name] for name in _IN_PROJECTIONS]).T
         batch, n, _, dim = x.shape
         hidden = workload.axes["hidden"]
         out = torch.empty((batch, n, n, dim), dtype=torch.float64, device=x.device)
@@ -219,9 +220,11 @@ class TriMulSpec(TorchTask):
         for b in range(batch):
             for block in blocks:
                 y = _layer_norm(x[b, block].double(), weights, "norm")
-                left[:, block] = _factor(y, mask[b, block], weights, "left").permute(2, 0, 1)
-                right[:, block] = _factor(y, mask[b, block], weights, "right").permute(2, 0, 1)
-                torch.sigmoid(y @ weights["out_gate"].T, out=gate[block])
+                features = torch.chunk(y @ projections, len(_IN_PROJECTIONS), dim=-1)
+                for factor, value, opens in ((left, *features[0:3:2]), (right, *features[1:4:2])):
+                    value.mul_(opens.sigmoid_()).mul_(mask[b, block].unsqueeze(-1))
+                    factor[:, block] = value.permute(2, 0, 1)
+                torch.sigmoid(features[4], out=gate[block])
             product = torch.bmm(left, right.transpose(1, 2))
             for block in blocks:
                 z = _layer_norm(product[:, block].permute(1, 2, 0), weights, "to_out_norm")
@@ -277,13 +280,3 @@ def _layer_norm(x: torch.Tensor, weights: Mapping[str, torch.Tensor], name: str)
 
     shape, weight, bias = x.shape[-1:], weights[f"{name}_weight"], weights[f"{name}_bias"]
     return torch.nn.functional.layer_norm(x, shape, weight, bias, EPSILON)
-
-
-def _factor(
-    y: torch.Tensor, mask: torch.Tensor, weights: Mapping[str, torch.Tensor], side: str
-) -> torch.Tensor:
-    """left or right [..., hidden] of normalised pairs y [..., dim]."""
-    import torch
-
-    gate = torch.sigmoid(y @ weights[f"{side}_gate"].T)
-    return (y @ weights[f"{side}_proj"].T) * gate * mask.unsqueeze(-1)
