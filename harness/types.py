@@ -113,8 +113,9 @@ class Measurement:
     latency_us, baseline_us: medians over the samples of each side, interleaved in one session.
     speedup: baseline / candidate, from paired blocks; speedup_low..speedup_high: its 95 % interval.
     floor_us: the roofline floor on this device. samples: timed calls of the candidate. plan_us,
-    host_us: median time of the untimed plan call, and of the host's part of a GPU call (None: has
-    none). flags: things a reader should know ("below 1.2 x floor", "3 samples: slower ...").
+    baseline_plan_us, host_us: median time of the untimed plan calls, and of the host's part of a
+    GPU call (None: has none). flags: things a reader should know ("below 1.2 x floor").
+    diagnostics: what the worker says of itself (evaluate/diagnosis.py), never part of the score.
     """
 
     workload: str
@@ -128,6 +129,8 @@ class Measurement:
     plan_us: float | None = None
     flags: tuple[str, ...] = ()
     host_us: float | None = None
+    baseline_plan_us: float | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("latency_us", "baseline_us", "speedup"):
@@ -317,14 +320,8 @@ def outcome_from_json(data: JsonObject) -> Passed | Failed:
     """The inverse of `outcome_to_json`. Raises KeyError or ValueError on anything else."""
     status = Status(data["status"])
     if status is not Status.PASSED:
-        return Failed(
-            status,
-            Stage(data["stage"]),
-            data["check"],
-            data["message"],
-            data["workload"],
-            dict(data["evidence"]),
-        )
+        told = data["check"], data["message"], data["workload"], dict(data["evidence"])
+        return Failed(status, Stage(data["stage"]), *told)
     rows = tuple(Measurement(**{**m, "flags": tuple(m["flags"])}) for m in data["measurements"])
     return Passed(rows, data["score_low"], data["score_high"])
 

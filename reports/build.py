@@ -12,7 +12,16 @@ from pathlib import Path
 
 from harness.errors import EnvironmentMissing
 from harness.folder import read_unstarted
-from reports import charts, curves, html, lineage_figure, tables, tables_search, trace
+from reports import (
+    charts,
+    curves,
+    html,
+    lineage_figure,
+    tables,
+    tables_device,
+    tables_search,
+    trace,
+)
 from reports.analysis import compare_pairs, summarise
 from reports.figure import Figure
 from reports.frames import read_frames
@@ -55,6 +64,7 @@ def build_report(folder: Path) -> ReportPaths:
         tables.search_table(comparison, results),
         tables_search.failures_table(comparison, frames, results),
         tables_search.cost_table(comparison, frames.runs),
+        tables_device.device_table(comparison, results),
         tables_search.flags_table(comparison, workloads),
         tables.runs_table(comparison, results, frames.runs),
     ]

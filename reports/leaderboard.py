@@ -130,6 +130,7 @@ def _measured(record: Leaderboard) -> Table:
                 e.ratio,
                 baseline / fresh if fresh and baseline else None,
                 floor / fresh if fresh and floor else None,
+                _percent(_library_share(e.specified)),
                 e.reason or "",
             )
         )
@@ -141,8 +142,9 @@ def _measured(record: Leaderboard) -> Table:
         "all inputs refilled and new containers before every call; reused: contents written once, "
         "the same containers in every call, a diagnostic that is never scored. Speedup over "
         f"{', '.join(sorted(names)) or 'the baseline'}. Floor / fresh: 1 would be the roofline. "
-        "Ranked is who is right on all specified cases; held-out shapes are a "
-        "verdict beside it.",
+        "In libraries: share of the kernels' time, by their names, as the submission's own process "
+        "tells it. Ranked is who is right on all specified cases; held-out shapes are a verdict "
+        "beside it.",
         (
             Column("rank", "Rank", "integer"),
             Column("submission", "Submission"),
@@ -154,11 +156,24 @@ def _measured(record: Leaderboard) -> Table:
             Column("fresh_over_reused", "Fresh / reused", "number"),
             Column("speedup", "Speedup", "ratio"),
             Column("floor_share", "Floor / fresh", "number"),
+            Column("library_percent", "In libraries, %", "number"),
             Column("notes", "Why it is not ranked"),
         ),
         tuple(rows),
         _levels(record),
     )
+
+
+def _library_share(inspection: Inspection | None) -> float | None:
+    """Time in library kernels over that in all kernels, over the final workloads."""
+    told = [t.diagnostics for t in (inspection.timed if inspection else ())]
+    known = [d for d in told if d.get("kernels_us") and "library_share" in d]
+    whole = sum(d["kernels_us"] for d in known)
+    return sum(d["kernels_us"] * d["library_share"] for d in known) / whole if known else None
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _baseline(inspection: Inspection) -> str:
@@ -182,6 +197,11 @@ def _workloads(record: Leaderboard) -> Table:
                     t.floor_us or None,
                     t.floor_us / fresh if fresh and t.floor_us else None,
                     t.host_us,
+                    t.diagnostics.get("hot_us"),
+                    t.diagnostics.get("graph_us"),
+                    t.diagnostics.get("kernels_us"),
+                    t.diagnostics.get("kernels"),
+                    _percent(t.diagnostics.get("library_share")),
                     len(t.fresh_us),
                     "; ".join([*(note for note in notes if note), *t.flags]),
                 )
@@ -191,7 +211,9 @@ def _workloads(record: Leaderboard) -> Table:
         "Times by workload",
         "Medians in microseconds. The floor is what the device's peaks allow for the work that "
         "these inputs require; nothing can be faster. Host: until the submission's function had "
-        "returned.",
+        "returned. Hot (back to back, warm L2 cache), CUDA graph (captured, replayed) and kernels "
+        "(by CUPTI; a library's by their names: cuBLAS, cuDNN, CUTLASS, torch's own) are told by "
+        "the submission's own process.",
         (
             Column("submission", "Submission"),
             Column("workload", "Workload"),
@@ -202,6 +224,11 @@ def _workloads(record: Leaderboard) -> Table:
             Column("floor_us", "Floor, µs", "number"),
             Column("floor_share", "Floor / fresh", "number"),
             Column("host_us", "Host, µs", "number"),
+            Column("hot_us", "Hot, µs", "number"),
+            Column("graph_us", "CUDA graph, µs", "number"),
+            Column("kernels_us", "Kernels, µs", "number"),
+            Column("kernels", "Kernels", "integer"),
+            Column("library_percent", "In libraries, %", "number"),
             Column("samples", "Samples", "integer"),
             Column("notes", "Notes"),
         ),

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from harness.environment import find_nvcc, visible_gpus
+from harness.evaluate.diagnosis import FIGURES
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.settings import EvaluatorSettings
-from harness.types import Candidate, Evaluation, Failed, Passed, Status
+from harness.types import Candidate, Evaluation, Failed, Language, Passed, Status
 from tests.toy_gpu_suite import CUDA, START, TORCH
 
 pytestmark = pytest.mark.skipif(not visible_gpus(), reason="this machine has no NVIDIA GPU")
@@ -179,3 +180,21 @@ def test_a_confirmation_times_calls_back_to_back(evaluator: LocalEvaluator) -> N
     assert finalist.held_out is Status.PASSED, finalist.held_out_message
     flags = [flag for row in finalist.final.measurements for flag in row.flags]
     assert any("back to back" in flag for flag in flags)
+    told = finalist.final.measurements[0].diagnostics
+    assert set(told) == set(FIGURES)
+    assert told["kernels"] == 1
+    assert told["library_share"] == 0
+    assert 0.5 < told["kernels_us"] / finalist.final.measurements[0].latency_us < 1.5
+
+
+@pytest.mark.skipif(not find_nvcc(), reason="no nvcc")
+@pytest.mark.parametrize(("language", "source"), [("cuda", CUDA), ("python", TORCH + "\n# told\n")])
+def test_what_the_worker_says_beyond_the_score(
+    evaluator: LocalEvaluator, language: Language, source: str
+) -> None:
+    confirmation = evaluator.confirm("large_rows", [Candidate(language, source)])
+    (finalist,) = confirmation.finalists
+    assert isinstance(finalist.final, Passed), finalist.final
+    for row in finalist.final.measurements:
+        assert set(row.diagnostics) == set(FIGURES)
+        assert (row.diagnostics["library_share"] > 0.9) == (language == "python")

@@ -60,9 +60,15 @@ class Bench(ABC):
 
     @abstractmethod
     def start(
-        self, program: Program, workloads: Sequence[Workload], *, compiles: bool = False
+        self,
+        program: Program,
+        workloads: Sequence[Workload],
+        *,
+        compiles: bool = False,
+        diagnosed: bool = False,
     ) -> Side:
-        """A fresh worker for any of these workloads, with the program loaded."""
+        """A fresh worker for any of these workloads, with the program loaded. compiles: it may
+        compile, and is not timed. diagnosed: it answers `Side.diagnose`, where the bench can."""
 
     def sealed(self, program: Program, side: Side) -> Program | None:
         """The program as it is timed, after it was verified in `side`; None: in the same worker."""
@@ -133,6 +139,11 @@ class Bench(ABC):
         """Raise CandidateFailure if calls back to back show that single calls were told too short;
         else what a reader may like to know, by workload. timed: the confirmed calls."""
         return {}
+
+    @property
+    def can_diagnose(self) -> bool:
+        """Whether a worker can say more of a program than its score (diagnosis.py)."""
+        return False
 
     @abstractmethod
     def check_libraries(self, side: Side) -> None:
@@ -253,7 +264,12 @@ class CpuBench(Bench):
         self._threads = threads
 
     def start(
-        self, program: Program, workloads: Sequence[Workload], *, compiles: bool = False
+        self,
+        program: Program,
+        workloads: Sequence[Workload],
+        *,
+        compiles: bool = False,
+        diagnosed: bool = False,
     ) -> Side:
         settings = self.settings
         ring = HostRing(self.task.signature, workloads, settings.ring_slots)

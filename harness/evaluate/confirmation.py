@@ -20,11 +20,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from harness.evaluate.clocks import check_floor
+from harness.evaluate.diagnosis import diagnose, with_figures
 from harness.evaluate.judge import Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
@@ -83,6 +84,7 @@ class Session:
             with self._bench.busy():
                 held_out, message = self._held_out(entry)
             finalists.append(Finalist(entry.candidate_id, outcome, held_out, message, scores))
+        self._diagnose(finalists)
         return Confirmation(
             self._task.name,
             self._task.baselines[0].name,
@@ -91,6 +93,24 @@ class Session:
             time.perf_counter() - started,
             capped,
         )
+
+    def _diagnose(self, finalists: list[Finalist]) -> None:
+        """Add to the best one's rows what its worker says beyond the score."""
+        scores = {
+            n: finalist.final.score
+            for n, finalist in enumerate(finalists)
+            if isinstance(finalist.final, Passed)
+        }
+        if not scores:
+            return
+        best = max(scores, key=lambda n: scores[n])
+        program, outcome = self._entries[best].program, finalists[best].final
+        assert program is not None
+        assert isinstance(outcome, Passed)
+        rng = self._judge.generator(finalists[best].candidate_id, "diagnosis")
+        found = diagnose(self._bench, program, self._task.final, rng)
+        rows = with_figures(outcome.measurements, found)
+        finalists[best] = replace(finalists[best], final=replace(outcome, measurements=rows))
 
     def _alive(self) -> list[_Entry]:
         return [entry for entry in self._entries if entry.failure is None]

@@ -9,7 +9,8 @@ one pointer per output tensor. All fields are 8 bytes, so both are arrays of 64-
 During `plan` and `workspace_bytes` the pointers of inputs that are not index metadata are NULL.
 
 Covered: the workspace (one for all slots, zeroed when bound, aligned to 64 bytes at least), missing
-functions. The stream is NULL: none on a CPU, the default one on a GPU.
+functions. The stream is NULL: none on a CPU, the default one on a GPU; another one only where a
+program is captured in a graph (gpu_diagnostics.py).
 Not covered: what native code does to this process.
 """
 
@@ -50,6 +51,7 @@ class CppProgram:
             self._plan.restype = ctypes.c_int
         self.has_workspace = self._workspace_bytes is not None
         self.has_plan = self._plan is not None
+        self.stream = ctypes.c_void_p(None)
         self._workspace: mmap.mmap | None = None
         self._kept_alive: list[ctypes.Array[ctypes.c_int64]] = []
         self._run_arguments: list[tuple[ctypes.c_void_p, ...]] = []
@@ -70,12 +72,12 @@ class CppProgram:
             if self._workspace_bytes is not None and not self._run_arguments:
                 length = self._workspace_bytes(plan_inputs)
                 workspace = self._allocate(length)
-            self._run_arguments.append((inputs, outputs, workspace, ctypes.c_void_p(None)))
+            self._run_arguments.append((inputs, outputs, workspace))
             self._plan_arguments.append((plan_inputs, workspace))
         return length
 
     def run(self, slot: int) -> int:
-        return int(self._run(*self._run_arguments[slot]))
+        return int(self._run(*self._run_arguments[slot], self.stream))
 
     def plan(self, slot: int) -> int:
         if self._plan is None:

@@ -43,7 +43,7 @@ from harness.evaluate.gpu_memory import (
     slots_within,
 )
 from harness.evaluate.inspected_side import InspectedSide
-from harness.evaluate.launcher import Limits, WarmParent
+from harness.evaluate.launcher import GpuUse, Limits, WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
 from harness.evaluate.program import (
     Batch,
@@ -99,13 +99,19 @@ class GpuBench(Bench):
         self._ring_bytes = int(settings.gpu_memory_share * whole)
 
     def start(
-        self, program: Program, workloads: Sequence[Workload], *, compiles: bool = False
+        self,
+        program: Program,
+        workloads: Sequence[Workload],
+        *,
+        compiles: bool = False,
+        diagnosed: bool = False,
     ) -> Side:
-        native = program.language == "cuda"
+        native = program.language == "cuda" and not diagnosed
         role = Role()
         if self._driver is not None:
             may_compile = compiles and not (native or program.complete)
-            role = Role("driver" if native else "torch", may_compile)
+            use: GpuUse = "profiler" if diagnosed else "driver" if native else "torch"
+            role = Role(use, may_compile)
         memory, gate = self._memory(workloads), self._gate()
         ring = GpuRing(self.task, memory, gate, self._device, self._ring_bytes)
         parent = self._parents["native" if native else "torch"]
@@ -217,6 +223,10 @@ class GpuBench(Bench):
                 return batch
             calls //= 2  # more launches than the driver's queue holds, or it waits for its work
         return None
+
+    @property
+    def can_diagnose(self) -> bool:
+        return self._driver is not None
 
     def check_libraries(self, side: Side) -> None:
         """Nothing: torch, which Triton's programs are called through, brings its libraries along.

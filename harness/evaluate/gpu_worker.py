@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.evaluate import gpu_diagnostics
 from harness.evaluate.channel import WorkerTimes
 from harness.evaluate.cpp_program import CppProgram
 from harness.evaluate.cuda_driver import CudaError, Driver, Stopwatch
@@ -44,9 +45,10 @@ class _Memory:
 
 
 class GpuMachine:
-    """One GPU in a worker. with_torch: make torch's own state on it ready, too."""
+    """One GPU in a worker. use: "driver"; "torch" or "profiler": torch's own state on it is made
+    ready, too."""
 
-    def __init__(self, descriptors: Sequence[int], *, with_torch: bool) -> None:
+    def __init__(self, descriptors: Sequence[int], use: str) -> None:
         self._driver = Driver()
         self._watch = Stopwatch(self._driver)
         self._host = HostMachine(descriptors)
@@ -54,11 +56,13 @@ class GpuMachine:
         self._pinned: dict[int, tuple[int, int]] = {}  # descriptor: host address, device address
         self._gate = 0
         self._evicted = (0, 0)  # where memory is copied in: a buffer that pushes it out of the L2
-        if with_torch:
+        if use != "driver":
             import torch
 
             torch.ones(1, device="cuda").add_(1)
             torch.cuda.synchronize()
+        if use == "profiler":
+            gpu_diagnostics.make_profiler_ready()
 
     def gate(self, source: JsonObject) -> None:
         if self._gate:
@@ -122,6 +126,12 @@ class GpuMachine:
         code = program.plan(slot)
         self._watch.wait_idle()
         return code, WorkerTimes(time.perf_counter_ns() - start)
+
+    def diagnose(self, program: Program, slot: int, what: str) -> dict[str, float]:
+        self._copy_in([slot])
+        found = gpu_diagnostics.diagnose(program, slot, what)
+        self._watch.wait_idle()
+        return found
 
     def fetch(self, program: PythonProgram, slot: int) -> None:
         program.fetch(slot)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from harness.types import JsonObject, Status
@@ -49,7 +49,8 @@ class Timed:
     calls on contents that were written once, in the same containers; a diagnostic. host_us: median
     until the function had returned, fresh. problem: why the fresh times count for nothing (wrong
     outputs, clocks that disagree, a time below the floor, a crash), reused_problem: what went wrong
-    with reused inputs. Either may be without times.
+    with reused inputs. Either may be without times. diagnostics: what the worker says
+    beyond them (diagnosis.py).
     """
 
     workload: str
@@ -61,6 +62,7 @@ class Timed:
     problem: str | None = None
     reused_problem: str | None = None
     flags: tuple[str, ...] = ()
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def fresh(self) -> float | None:

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.evaluate.clocks import check_floor
+from harness.evaluate.diagnosis import diagnose
 from harness.evaluate.inspected import (
     SPLITS,
     Checked,
@@ -110,6 +111,9 @@ class Inspector:
             self._workloads, self._compiles = task.final, False
             self._deadline = time.perf_counter() + MOST_SECONDS
             timed = self._time_all() if self._timed else []
+            self._end()
+            found = diagnose(self._bench, self._program, task.final, self._rng) if timed else {}
+            timed = [replace(t, diagnostics=found.get(t.workload, {})) for t in timed]
         finally:
             self._end()
         return Inspection(

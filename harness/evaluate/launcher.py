@@ -47,7 +47,7 @@ from harness.types import JsonObject
 __all__ = ["CommandResult", "Limits", "WarmParent", "WorkerExit", "WorkerProcess"]
 
 Preload = Literal["none", "torch", "triton", "triton-build"]
-GpuUse = Literal["", "driver", "torch"]
+GpuUse = Literal["", "driver", "torch", "profiler"]
 
 MAXIMUM_DESCRIPTORS = 236
 _START_SECONDS = 120.0  # importing torch from a cold disk

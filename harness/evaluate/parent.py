@@ -116,7 +116,8 @@ def _mapped_bytes() -> int:
 
 class _WorkerStart:
     """A worker's first steps: of `count` descriptors the first two are its channel, the others its
-    memory. gpu: "" for a CPU worker, "driver", or "torch" for one that runs torch on the GPU."""
+    memory. gpu: "" for a CPU worker, "driver", "torch" for one that runs torch on the GPU, or
+    "profiler" for one that is diagnosed, too."""
 
     def __init__(self, environment: dict[str, str], count: int, gpu: str) -> None:
         self._environment = environment
@@ -131,7 +132,7 @@ class _WorkerStart:
         sys.argv[:] = [""]
         sys.orig_argv[:] = [""]
         if self._gpu:
-            self._machine = gpu_worker.GpuMachine(self._memory, with_torch=self._gpu == "torch")
+            self._machine = gpu_worker.GpuMachine(self._memory, self._gpu)
         else:
             self._machine = HostMachine(self._memory)
 

@@ -236,7 +236,9 @@ def gpu_environment() -> dict[str, str]:
     inherited |= {"OMP_PROC_BIND": "false"}
     # Relative, since an archive of compiled kernels holds these paths and folders differ.
     caches = {"TRITON_CACHE_DIR": KERNEL_CACHE, "TORCHINDUCTOR_CACHE_DIR": KERNEL_CACHE}
-    return {**inherited, **caches, "TRITON_STORE_BINARY_ONLY": "1"}
+    # torch.compile asks for its user's name, and would start compilers side by side.
+    compiles = {"LOGNAME": "candidate", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    return {**inherited, **caches, **compiles, "TRITON_STORE_BINARY_ONLY": "1"}
 
 
 def parent_environment() -> dict[str, str]:

@@ -87,6 +87,7 @@ class Side:
         self._first, self._patience_seconds = True, settings.queue_first_seconds
         self._cpu_ns: int | None = None  # when it was last seen stopped
         (self._folder / CODE_FILE[program.language]).write_bytes(program.code)
+        (self._folder / KERNEL_CACHE).mkdir()  # torch makes it otherwise, where it may not
         unpack(program.kernels, self._folder / KERNEL_CACHE)
         environment = worker_environment(threads)
         if program.language not in NATIVE:
@@ -215,6 +216,12 @@ class Side:
                 {"tensor": guard},
             )
         return calls
+
+    def diagnose(self, what: str) -> JsonObject:
+        """What the worker says of the program beyond its score (gpu_diagnostics.py); {} where it
+        cannot."""
+        answer = self._ask({"op": "diagnose", "what": what}, self._settings.call_timeout_seconds)
+        return answer if answer.get("ok") is True else {}
 
     def run_batch(self, contents: Sequence[Contents]) -> Batch:
         """A call for each of `contents`, as many as there are slots, back to back in one request,

@@ -65,7 +65,6 @@ def measurement(
 ) -> Measurement:
     """One workload's row from its calls and block values."""
     ratio = log_interval(blocks)
-    plans = [call.plan_ns / 1e3 for call in candidate if call.plan_ns is not None]
     hosts = [call.worker.host_ns / 1e3 for call in candidate]
     return Measurement(
         workload.name,
@@ -76,10 +75,16 @@ def measurement(
         ratio.high,
         floor,
         len(candidate),
-        statistics.median(plans) if plans else None,
+        _plan_us(candidate),
         tuple(flags),
         statistics.median(hosts) if any(hosts) else None,
+        _plan_us(baseline),
     )
+
+
+def _plan_us(calls: Sequence[Clocks]) -> float | None:
+    plans = [call.plan_ns / 1e3 for call in calls if call.plan_ns is not None]
+    return statistics.median(plans) if plans else None
 
 
 def failed(failure: CandidateFailure, stage: Stage, workload: str | None) -> Failed:

@@ -14,6 +14,8 @@ Runs in a process forked from the warm parent after the sandbox has been entered
     {"op": "defer"}, {"op": "keep", "kept": bool}, {"op": "fetch", "slot": SLOT}: of a submission
      (inspected_side.py, python_program.py) -> {"ok": true}
     {"op": "report"} -> {"ok": true, "report": {...}}: what it says of itself
+    {"op": "diagnose", "what": LOOK} -> {"ok": true, FIGURE: NUMBER...}, of the last contents of the
+     first slot (gpu_diagnostics.py)
     {"op": "error"} -> {"error_class": ..., "message": ...} of the last call that returned non-zero
 Each may answer {"ok": false, "error_class", "message"}. Then frames: RUN and PLAN on a slot, BATCH
 on the first slots, and PING. Where there is a gate, RUN and BATCH are answered by QUEUED first.
@@ -144,6 +146,10 @@ class Machine(Protocol):
 
     def plan(self, program: Program, slot: int) -> tuple[int, WorkerTimes]: ...
 
+    def diagnose(self, program: Program, slot: int, what: str) -> dict[str, float]:
+        """One look at a program beyond its score."""
+        ...
+
     def fetch(self, program: PythonProgram, slot: int) -> None:
         """Copy what the slot's last call returned into its outputs, outside any call."""
         ...
@@ -199,6 +205,9 @@ class HostMachine:
         start = time.perf_counter_ns()
         code = program.plan(slot)
         return code, WorkerTimes(time.perf_counter_ns() - start)
+
+    def diagnose(self, program: Program, slot: int, what: str) -> dict[str, float]:
+        raise CandidateError("diagnose", "a program on a CPU is not diagnosed")
 
     def fetch(self, program: PythonProgram, slot: int) -> None:
         program.fetch(slot)
@@ -265,6 +274,11 @@ class Worker:
                 return self._compile(request)
             if request["op"] in ("defer", "keep", "fetch", "report"):
                 return self._inspect(request)
+            if request["op"] == "diagnose":
+                if self._program is None:
+                    raise CandidateError("protocol", "diagnose before load")
+                found = self._machine.diagnose(self._program, 0, request["what"])
+                return {"ok": True} | found
             if request["op"] == "error":
                 return self._error
             raise CandidateError("protocol", f"unknown op {request['op']!r}")

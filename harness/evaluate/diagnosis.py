@@ -1,0 +1,68 @@
+"""What a program's worker says of it beyond its score, asked for workload by workload.
+
+A diagnosis has a worker of its own, is never timed by the judge, and never changes a verdict: a
+program that breaks in it has fewer figures. What is told is bounded and only ever shown.
+
+Covered: the questions, and the door through which the answers come in.
+Not covered: how a worker finds them (gpu_diagnostics.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from harness.errors import InfraError
+from harness.evaluate.bench import Bench
+from harness.evaluate.program import CandidateFailure, Program
+from harness.types import Measurement, Workload
+
+LOOKS = ("hot", "kernels", "graph")
+FIGURES = ("hot_us", "hot_host_us", "kernels", "kernels_us", "library_share", "graph_us")
+_MOST = 1e12
+
+Figures = dict[str, float]
+
+
+def diagnose(
+    bench: Bench, program: Program, workloads: Sequence[Workload], rng: np.random.Generator
+) -> dict[str, Figures]:
+    """Figures by workload name; {} where the device has none, less for a program that breaks."""
+    found: dict[str, Figures] = {}
+    if not bench.can_diagnose:
+        return found
+    left = list(workloads)
+    try:
+        with bench.start(program, workloads, diagnosed=True) as side:
+            while left:
+                workload = left.pop(0)
+                side.bind(workload, 1)
+                side.run_block([bench.fresh(workload, rng)], rng)
+                figures = found.setdefault(workload.name, {})
+                for look in LOOKS:
+                    figures |= figures_from_worker(side.diagnose(look))
+    except (CandidateFailure, InfraError):
+        return found
+    except bench.device_errors():
+        return found
+    return found
+
+
+def with_figures(
+    rows: Sequence[Measurement], found: Mapping[str, Figures]
+) -> tuple[Measurement, ...]:
+    """The measurements with what was found of their workloads."""
+    return tuple(replace(row, diagnostics=found.get(row.workload, {})) for row in rows)
+
+
+def figures_from_worker(told: Mapping[str, object]) -> Figures:
+    """A worker's answer with everything dropped that an honest one does not hold."""
+    figures = {}
+    for name in FIGURES:
+        value = told.get(name)
+        if isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= _MOST:
+            figures[name] = float(value)
+    return figures
