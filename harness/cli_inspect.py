@@ -1,4 +1,5 @@
-"""The commands that look at one thing or make it ready: evaluate, list, show, doctor, prepare.
+"""The commands that look at one thing or make it ready: evaluate, baselines, list, show, doctor,
+prepare.
 
 Covered: arguments, and what is printed. Not covered: what is looked up (`showing.py`, `doctor.py`,
 the evaluator), which is imported when a command runs, so that --help stays quick.
@@ -28,7 +29,7 @@ def evaluate(
     task: Annotated[str, typer.Option(help="The task that the program is for.")],
     suite: Annotated[str, typer.Option(help="A suite's name, or module:attribute.")] = "cpu",
     language: Annotated[
-        str, typer.Option(help="Default: by the file's name: .py is python, else cpp.")
+        str, typer.Option(help="Default: by the file's name and, for .py, its import of triton.")
     ] = "",
     trust_candidates: Annotated[
         bool,
@@ -51,6 +52,38 @@ def evaluate(
     from harness.showing import evaluate_file
 
     raise typer.Exit(0 if evaluate_file(file, suite, task, language, trust_candidates) else 1)
+
+
+def baselines(
+    runs: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUNS]", help="A comparison, whose report is to show them."),
+    ] = None,
+    suite: Annotated[str, typer.Option(help="Without RUNS: a suite's name.")] = "gpumode",
+    task: Annotated[str, typer.Option(help="Without RUNS: one task. Default: the suite's.")] = "",
+) -> None:
+    """Time a task's other baselines beside the one that scores are relative to.
+
+    For example torch.compile beside eager PyTorch. With RUNS they are kept in RUNS/baselines.json,
+    and the comparison's report, which is written anew, shows every score against them too. Exit
+    status 1 if one did not pass.
+
+    Examples:
+
+    \b
+    harness baselines --suite trimul
+    harness baselines runs/comparison
+    """
+    from harness.baselines import of_comparison, time_baselines
+    from harness.compare import build_report
+
+    names = [task] if task else []
+    if runs is not None:
+        suite, names = of_comparison(runs)
+    found = time_baselines(suite, names, runs, typer.echo)
+    if runs is not None:
+        typer.echo(f"Report: {build_report(runs)}")
+    raise typer.Exit(1 if any(other.problem for other in found) else 0)
 
 
 def list_names(
@@ -182,6 +215,7 @@ def prepare(
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the application."""
     app.command()(evaluate)
+    app.command()(baselines)
     app.command("list")(list_names)
     app.command()(show)
     app.command()(doctor)

@@ -42,18 +42,23 @@ def evaluate_file(
     from harness.evaluate.local import LocalEvaluator
 
     load_suite(suite_name).task(task)
-    chosen: Language = "python" if file.suffix == ".py" and not language else "cpp"
-    if language:
-        chosen = language_named(language)
     try:
         source = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"Cannot read {file}: {error}. Expected a text file.") from error
+    chosen = language_named(language) if language else _language(file, source)
     evaluator = LocalEvaluator(suite_name, trust_candidates=trust_candidates)
     with closing(evaluator):
         evaluation = evaluator.evaluate(task, Candidate(chosen, source))
     print_verdict(evaluation, _console())
     return evaluation.passed
+
+
+def _language(file: Path, source: str) -> Language:
+    """By the file's name; a Python file that imports triton is compiled ahead as such."""
+    if file.suffix == ".py":
+        return "triton" if "import triton" in source else "python"
+    return "cuda" if file.suffix == ".cu" else "cpp"
 
 
 def print_verdict(evaluation: Evaluation, console: Console) -> None:

@@ -64,6 +64,7 @@ def build_report(folder: Path) -> ReportPaths:
         tables.search_table(comparison, results),
         tables_search.failures_table(comparison, frames, results),
         tables_search.cost_table(comparison, frames.runs),
+        tables_device.baselines_table(comparison, results, folder),
         tables_device.device_table(comparison, results),
         tables_search.flags_table(comparison, workloads),
         tables.runs_table(comparison, results, frames.runs),

@@ -1,11 +1,16 @@
-"""The table of what a GPU's clocks and workers say beside the score.
+"""The tables of what is known beside the score: of programs on a GPU, and of other baselines.
 
-Covered: plan and host time, the speedup with plan inside, and the diagnostics of a confirmation's
-best program. Not covered: scores (tables.py).
+Covered: plan and host time, the speedup with plan inside, the diagnostics of a confirmation's best
+program; scores against the baselines that `harness baselines` timed. Not covered: scores
+(tables.py).
 """
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
+from harness.baselines import read_baselines
 from harness.types import Measurement, Passed
 from reports.manifest import Comparison
 from reports.results import Results
@@ -67,3 +72,40 @@ def _with_plan(m: Measurement) -> float | None:
     if m.plan_us is None and m.baseline_plan_us is None:
         return None
     return (m.baseline_us + (m.baseline_plan_us or 0)) / (m.latency_us + (m.plan_us or 0))
+
+
+def baselines_table(comparison: Comparison, results: Results, folder: Path) -> Table:
+    """Every arm's score against the other baselines; no rows where they were not timed."""
+    where, others = read_baselines(folder)
+    rows: list[tuple[Cell, ...]] = []
+    for other in others:
+        if other.task not in comparison.tasks:
+            continue
+        if other.score is None:
+            rows.append((other.task, other.name, None, "", None, None, other.problem))
+            continue
+        for arm in comparison.arm_names:
+            scores = [r.score for r in results.of(arm, other.task) if r.known]
+            if scores:
+                mean = math.exp(math.fsum(map(math.log, scores)) / len(scores))
+                against = mean / other.score
+                rows.append((other.task, other.name, other.score, arm, mean, against, ""))
+    firsts = ", ".join(sorted({other.first for other in others}))
+    return Table(
+        "other_baselines",
+        "Scores against other baselines",
+        f"Each other baseline was timed beside {firsts or 'the first'}, which scores are relative "
+        f"to, in a session of its own ({where or 'not timed'}), on the search workloads. Against "
+        "it: the arm's geometric mean over seeds, divided by that baseline's speedup.",
+        (
+            Column("task", "Task"),
+            Column("baseline", "Baseline"),
+            Column("baseline_speedup", "Its speedup", "ratio"),
+            Column("arm", "Arm"),
+            Column("score", "Score", "ratio"),
+            Column("against", "Against it", "ratio"),
+            Column("notes", "Why it has none"),
+        ),
+        tuple(rows),
+        comparison.levels,
+    )
