@@ -60,7 +60,7 @@ class Score:
 
 @dataclass(frozen=True)
 class PaperTask:
-    """A row of the table. names: of our tasks of the paper's suite that are this one. workloads:
+    """A row of the table. names: of our tasks that are this one. workloads:
     how many it has. kernels: the folder of its published kernels in their repository."""
 
     __pydantic_config__ = STRICT
@@ -165,7 +165,7 @@ class Paper:
     charges: int
     model: str
     methods: tuple[PaperMethod, ...]
-    suite: str
+    suites: tuple[str, ...]
     tasks: tuple[PaperTask, ...]
     means: tuple[MethodMean, ...]
     claimed: Claimed
@@ -209,9 +209,11 @@ class Paper:
     def mean(self, method: str) -> float:
         return next(mean.percent for mean in self.means if mean.method == method)
 
-    def task_named(self, name: str) -> PaperTask | None:
-        """The paper's task that one of ours is, by its name in the paper's suite."""
-        return next((task for task in self.tasks if name in task.names), None)
+    def task_named(self, suite: str, name: str) -> PaperTask | None:
+        """The paper's task that one of ours is. The suite counts too: another one may have a task of
+        the same name and other sizes."""
+        found = (task for task in self.tasks if name in task.names)
+        return next(found, None) if suite in self.suites else None
 
     def method_named(self, method: str) -> str | None:
         """The paper's name of one of our methods."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.remeasured import Means
 from reports.paper import Paper, PaperTask
 from reports.paper_means import (
     GEOMETRIC,
     MEAN_OF_RATIOS,
     RATIO_OF_MEANS,
     Lead,
-    Means,
     lead_over,
 )
 from reports.table import significant

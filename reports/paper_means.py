@@ -22,14 +22,6 @@ GEOMETRIC = "geometric mean of the per-task ratios"
 
 
 @dataclass(frozen=True)
-class Means:
-    """A method on a task: baseline / candidate latency, by either mean over workloads."""
-
-    arithmetic: float
-    geometric: float
-
-
-@dataclass(frozen=True)
 class Lead:
     """One method over another, task by task. values: where the second one's figures are from, if
     there is a choice. published: the ratio of the means as they are printed, None if the choice is
