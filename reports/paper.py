@@ -210,8 +210,8 @@ class Paper:
         return next(mean.percent for mean in self.means if mean.method == method)
 
     def task_named(self, suite: str, name: str) -> PaperTask | None:
-        """The paper's task that one of ours is. The suite counts too: another one may have a task of
-        the same name and other sizes."""
+        """The paper's task that one of ours is. The suite counts too: another suite's task of the
+        same name may have other sizes."""
         found = (task for task in self.tasks if name in task.names)
         return next(found, None) if suite in self.suites else None
 

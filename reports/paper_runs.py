@@ -24,7 +24,8 @@ from reports.results import Results, RunResult, read_results
 from reports.statistics import Estimate, Floats, t_interval
 from reports.table import Cell, Column, Table
 
-TRIMUL_SUITE = "gpumode"
+TRIMUL_SUITES = ("gpumode", "trimul")  # the two names of one suite
+SIMULATED = "simulated model: says nothing about LLMs"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class OurRuns:
         return f"{self.comparison.levels}; {self.hardware}"
 
     def paper_task(self, paper: Paper, task: str) -> PaperTask | None:
-        return paper.task_named(task) if self.comparison.suite == paper.suite else None
+        return paper.task_named(self.comparison.suite, task)
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _notes(
     method: str | None,
     found: list[RunResult],
 ) -> str:
-    notes = ["simulated model: says nothing about LLMs"] if comparison.simulated else []
+    notes = [SIMULATED] if comparison.simulated else []
     notes += ["the task is not in the paper"] if task is None else []
     notes += ["the method is not in the paper"] if method is None else []
     if method is not None and arm.name.partition("+")[0] != arm.method:
@@ -195,7 +196,7 @@ def _best(charge: Floats, mean: Floats, end: int) -> Floats:
 
 def trimul_runs_table(runs: OurRuns) -> Table | None:
     """Times of confirmed programs on TriMul; None for a comparison of another suite."""
-    if runs.comparison.suite != TRIMUL_SUITE:
+    if runs.comparison.suite not in TRIMUL_SUITES:
         return None
     rows: list[tuple[Cell, ...]] = []
     for task in runs.comparison.tasks:
@@ -203,9 +204,7 @@ def trimul_runs_table(runs: OurRuns) -> Table | None:
             times = [_milliseconds(r) for r in runs.results.of(arm.name, task)]
             known = [time for time in times if time is not None]
             estimate: Estimate | None = t_interval(np.log(known)).exp() if known else None
-            notes = (
-                ["simulated model: says nothing about LLMs"] if runs.comparison.simulated else []
-            )
+            notes = [SIMULATED] if runs.comparison.simulated else []
             notes += [] if known else ["no confirmed result"]
             rows.append(
                 (task, arm.name, len(known), estimate, _model(runs.comparison, arm),

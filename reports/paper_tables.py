@@ -46,7 +46,8 @@ def paper_table(paper: Paper) -> Table:
         "The paper's table",
         f"{_sentence(paper.statistic)}. Every value is an arithmetic mean over workloads; 100 is "
         f"FlashInfer's speed. Runs: lowest to highest of {paper.runs}, read off the figure, so "
-        f"approximate. {' '.join(disputes(paper))} Budget {paper.charges} evaluations; {paper.model}.",
+        f"approximate. {' '.join(disputes(paper))} Budget {paper.charges} evaluations; "
+        f"{paper.model}.",
         tuple(columns),
         tuple(rows),
         published_levels(paper),
@@ -99,12 +100,11 @@ def scores_table(paper: Paper, curves: PaperCurves) -> Table:
         for score in task.scores:
             end = curve_end(curves, paper, task.title, score.method)
             for value in score.values:
-                ends = curves.last(task.title, score.method) if value == end else None
+                ends = str(curves.last(task.title, score.method)) if value == end else None
                 rows.append(
                     (
                         task.title, task.names[0], task.hardware, score.method, str(value.percent),
-                        _whole(score.lowest), _whole(score.highest), None if ends is None else str(ends),
-                        value.where,
+                        _whole(score.lowest), _whole(score.highest), ends, value.where,
                     )
                 )  # fmt: skip
     return Table(
