@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.errors import LogError
+from harness.remeasured import Means
 
 # Task values are published with one decimal, so their mean is known to half of that.
 ROUNDING_PERCENT = 0.05
@@ -126,9 +127,6 @@ class RemeasuredTask:
     workloads: int
     scores: tuple[RemeasuredScore, ...]
 
-    def score(self, method: str) -> RemeasuredScore:
-        return next(score for score in self.scores if score.method == method)
-
 
 @dataclass(frozen=True)
 class Remeasurement:
@@ -141,6 +139,27 @@ class Remeasurement:
     conditions: str
     note: str
     tasks: tuple[RemeasuredTask, ...]
+
+    @property
+    def scores(self) -> dict[tuple[str, str], Means]:
+        """By (task's title, method)."""
+        return {
+            (task.title, score.method): Means(score.arithmetic, score.geometric)
+            for task in self.tasks
+            for score in task.scores
+        }
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Where the published kernels are. trimul: the folder of those of GPUMode's task; the others'
+    are with their tasks."""
+
+    __pydantic_config__ = STRICT
+    repository: str
+    trimul: str
+    workloads: str
+    shipped: str
 
 
 @dataclass(frozen=True)
@@ -170,6 +189,7 @@ class Paper:
     means: tuple[MethodMean, ...]
     claimed: Claimed
     remeasured: Remeasurement
+    kernels: Kernels
     sources: tuple[Source, ...]
     unknown: tuple[str, ...]
 
@@ -193,11 +213,11 @@ class Paper:
 
     @property
     def hardware(self) -> str:
-        """The cards in few words, e.g. "H100 (MoE fp8: B200)"."""
+        """The cards in few words, e.g. "H100; MoE fp8 on B200"."""
         cards = [task.hardware for task in self.tasks]
         usual = max(dict.fromkeys(cards), key=cards.count)
-        other = [f"{t.title}: {t.hardware}" for t in self.tasks if t.hardware != usual]
-        return f"{usual} ({', '.join(other)})" if other else usual
+        other = [f"{t.title} on {t.hardware}" for t in self.tasks if t.hardware != usual]
+        return "; ".join([usual, *other])
 
     @property
     def names(self) -> tuple[str, ...]:

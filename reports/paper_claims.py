@@ -18,12 +18,18 @@ from reports.paper_means import (
     MEAN_OF_RATIOS,
     RATIO_OF_MEANS,
     Lead,
+    Mean,
+    lead_of_scores,
     lead_over,
 )
 from reports.table import significant
 
 WORKLOADS_ARITHMETIC = "arithmetic over workloads"
 WORKLOADS_GEOMETRIC = "geometric over workloads"
+MEANS: tuple[tuple[str, Mean], ...] = (
+    (WORKLOADS_ARITHMETIC, "arithmetic"),
+    (WORKLOADS_GEOMETRIC, "geometric"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,14 +47,9 @@ def claims(paper: Paper) -> list[Claim]:
     """The paper's claims, held against its own table and the earlier re-measurement."""
     rows = [*_headline(paper), *_ahead(paper), *_separate(paper), _baseline(paper)]
     again = paper.remeasured
-    scores = {
-        (task.title, s.method): Means(s.arithmetic, s.geometric)
-        for task in again.tasks
-        for s in task.scores
-    }
     notes = {(task.title, s.method): s.note for task in again.tasks for s in task.scores if s.note}
     figures = f"re-measured on an {again.hardware}, once"
-    return rows + claims_of_scores(paper, scores, figures, notes)
+    return rows + claims_of_scores(paper, again.scores, figures, notes)
 
 
 def claims_of_scores(
@@ -61,16 +62,12 @@ def claims_of_scores(
     reader must know of a score."""
     first, *others = paper.names
     rows = []
-    for mean, name in ((WORKLOADS_ARITHMETIC, "arithmetic"), (WORKLOADS_GEOMETRIC, "geometric")):
+    for mean, name in MEANS:
         for other in others:
-            tasks = [
-                t.title for t in paper.tasks if {(t.title, first), (t.title, other)} <= {*scores}
-            ]
-            if not tasks:
+            lead = lead_of_scores(paper, scores, other, name)
+            if lead is None:
                 continue
-            firsts = tuple(getattr(scores[task, first], name) for task in tasks)
-            seconds = tuple(getattr(scores[task, other], name) for task in tasks)
-            lead = Lead(first, other, "", None, firsts, seconds, tuple(tasks))
+            tasks = lead.tasks
             published = lead_over(paper, other).only(tasks)
             said = [
                 f". {method} on {task}: {notes[task, method]}"

@@ -10,15 +10,18 @@ runs are published, and no spread of them); what is claimed (paper_claims.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from harness.remeasured import Means
 from harness.types import geometric_mean
 from reports.paper import Paper
 
 RATIO_OF_MEANS = "ratio of the arithmetic means over tasks"
 MEAN_OF_RATIOS = "arithmetic mean of the per-task ratios"
 GEOMETRIC = "geometric mean of the per-task ratios"
+Mean = Literal["arithmetic", "geometric"]  # over workloads
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,19 @@ def leads(paper: Paper) -> list[Lead]:
                 )
             )
     return found
+
+
+def lead_of_scores(
+    paper: Paper, scores: Mapping[tuple[str, str], Means], other: str, mean: Mean
+) -> Lead | None:
+    """K-Search over `other` by one mean of other scores of the same tasks, where both have one."""
+    first = paper.names[0]
+    tasks = [t.title for t in paper.tasks if {(t.title, first), (t.title, other)} <= {*scores}]
+    if not tasks:
+        return None
+    firsts = tuple(getattr(scores[task, first], mean) for task in tasks)
+    seconds = tuple(getattr(scores[task, other], mean) for task in tasks)
+    return Lead(first, other, "", None, firsts, seconds, tuple(tasks))
 
 
 def lead_over(paper: Paper, method: str) -> Lead:

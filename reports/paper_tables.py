@@ -69,15 +69,14 @@ def disputes(paper: Paper) -> list[str]:
                 found = " and ".join(f"{v.percent} ({v.where})" for v in score.values)
                 printed = paper.mean(score.method)
                 means = [_mean(paper, score.method, place) for place in range(len(score.values))]
-                fits = [
-                    str(value.percent)
+                follows = ", ".join(
+                    f"{'from' if abs(mean - printed) <= ROUNDING_PERCENT else 'not from'} "
+                    f"{value.percent}, which gives {mean:.1f}"
                     for value, mean in zip(score.values, means, strict=True)
-                    if abs(mean - printed) <= ROUNDING_PERCENT
-                ]
+                )
                 sentences.append(
-                    f"{len(score.values)} values are published for {score.method} on {task.title}: "
-                    f"{found}. The printed mean {printed} follows from {' or '.join(fits)}: with "
-                    f"them the mean is {' or '.join(f'{mean:.1f}' for mean in means)}."
+                    f"Different values are published for {score.method} on {task.title}: {found}. "
+                    f"Its printed mean over the tasks, {printed}, follows {follows}."
                 )
     return sentences
 
@@ -103,8 +102,9 @@ def scores_table(paper: Paper, curves: PaperCurves) -> Table:
                 ends = str(curves.last(task.title, score.method)) if value == end else None
                 rows.append(
                     (
-                        task.title, task.names[0], task.hardware, score.method, str(value.percent),
+                        task.title, task.hardware, score.method, str(value.percent),
                         _whole(score.lowest), _whole(score.highest), ends, value.where,
+                        task.names[0],
                     )
                 )  # fmt: skip
     return Table(
@@ -114,7 +114,6 @@ def scores_table(paper: Paper, curves: PaperCurves) -> Table:
         f"best-so-far curve ends, {curves.mark}, beside the value that it agrees with.",
         (
             Column("task", "Task"),
-            Column("definition", "FlashInfer-Bench definition"),
             Column("hardware", "Card"),
             Column("method", "Method"),
             Column("arithmetic_percent", "Arithmetic mean, %", "number"),
@@ -122,6 +121,7 @@ def scores_table(paper: Paper, curves: PaperCurves) -> Table:
             Column("highest", "Highest run", "number"),
             Column("curve_end_percent", "Curve, %", "number"),
             Column("where", "Where"),
+            Column("definition", "FlashInfer-Bench definition"),
         ),
         tuple(rows),
         published_levels(paper),
@@ -149,12 +149,12 @@ def means_table(paper: Paper) -> Table:
         "over workloads would give is not published.",
         (
             Column("pair", "Pair"),
-            Column("values", "Where two values are published, with"),
+            Column("values", "With"),
             Column("tasks", "Tasks"),
             Column("published_ratio", "Published", "ratio"),
             Column("ratio_of_means", "Ratio of means", "ratio"),
             Column("mean_of_ratios", "Mean of ratios", "ratio"),
-            Column("geometric_mean", "Geometric mean of ratios", "ratio"),
+            Column("geometric_mean", "Geometric mean", "ratio"),
             Column("largest", "Largest", "ratio"),
             Column("largest_task", "on"),
         ),
@@ -197,6 +197,7 @@ def remeasured_table(paper: Paper) -> Table:
                 )
             )  # fmt: skip
     left = [task.title for task in paper.tasks if task.title not in {t.title for t in again.tasks}]
+    cards = "; ".join(dict.fromkeys(paper.task(task.title).hardware for task in again.tasks))
     return Table(
         "paper_remeasured_h200",
         f"The published kernels, measured again: {again.hardware}",
@@ -207,7 +208,7 @@ def remeasured_table(paper: Paper) -> Table:
             Column("task", "Task"),
             Column("method", "Method"),
             Column("workloads", "Workloads"),
-            Column("published_percent", f"Published, arithmetic, % ({paper.hardware})", "number"),
+            Column("published_percent", f"Published, arithmetic, % ({cards})", "number"),
             Column("arithmetic_percent", "Arithmetic, % (H200)", "number"),
             Column("geometric_percent", "Geometric, % (H200)", "number"),
             Column("geometric_over_arithmetic", "Geometric / arithmetic", "number"),
