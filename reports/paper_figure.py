@@ -69,4 +69,4 @@ def _panel(
         axes.set_ylabel("% of the baseline, arithmetic mean")
         axes.set_title(f"{panel.task} ({paper.task(panel.task).hardware})")
         text = to_svg(canvas, name, title, marks)
-    return Figure(name, title, "", text)
+    return Figure(name, title, marks, text)

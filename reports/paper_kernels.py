@@ -68,8 +68,11 @@ def _of_paper(paper: Paper, task: str) -> PaperTask | None:
     return paper.task_named(paper.suites[0], task)
 
 
-def _method(paper: Paper, kernel: RemeasuredKernel) -> str:
-    return paper.method_named(kernel.method) or kernel.method
+def _labels(paper: Paper, kernel: RemeasuredKernel) -> tuple[str, str, str]:
+    """The paper's title of the task and its name of the method, where it has them, and the file."""
+    known = _of_paper(paper, kernel.task)
+    method = paper.method_named(kernel.method) or kernel.method
+    return known.title if known is not None else kernel.task, method, kernel.name
 
 
 def _means(kernels: Sequence[RemeasuredKernel], gate: Gate, plan: Plan) -> Means | None:
@@ -110,11 +113,12 @@ def _beside_paper(paper: Paper, record: Remeasured) -> Table:
             total = sum(len(kernel.workloads) for kernel in kernels)
             rows.append(
                 (
-                    task, name or method, len(kernels), GATE_NAMES[gate], f"{right} of {total}",
+                    known.title if known is not None else task, name or method, len(kernels),
+                    GATE_NAMES[gate], f"{right} of {total}",
                     " or ".join(str(value.percent) for value in values) or None,
                     known.hardware if known is not None else None,
                     *_four([_means(kernels, gate, plan) for plan in PLANS]),
-                    _verdicts(kernels), _notes(known, name, kernels, gate),
+                    _verdicts(kernels), _notes(known, name, kernels, gate), task,
                 )
             )  # fmt: skip
     return Table(
@@ -136,6 +140,7 @@ def _beside_paper(paper: Paper, record: Remeasured) -> Table:
             *_mean_columns(record.hardware),
             Column("held_out", "Held-out"),
             Column("notes", "Notes"),
+            Column("name", "Task's name here"),
         ),
         tuple(rows),
         kernels_levels(record),
@@ -189,7 +194,7 @@ def _kernels(paper: Paper, record: Remeasured) -> Table:
             notes = [_why_void(kernel, gate), f"held-out: {message}" if message else ""]
             rows.append(
                 (
-                    kernel.task, _method(paper, kernel), kernel.name,
+                    *_labels(paper, kernel),
                     GATE_NAMES[gate], f"{kernel.right(gate)} of {len(kernel.workloads)}",
                     *_four([kernel.means(gate, plan) for plan in PLANS]), _held_out(kernel),
                     "; ".join(note for note in notes if note), kernel.source_hash,
@@ -218,7 +223,7 @@ def _kernels(paper: Paper, record: Remeasured) -> Table:
 def _fast_p(paper: Paper, record: Remeasured) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
-            kernel.task, _method(paper, kernel), kernel.name, GATE_NAMES[gate], plan,
+            *_labels(paper, kernel), GATE_NAMES[gate], plan,
             len(kernel.workloads), *(kernel.fast(gate, plan, p) for p in KERNEL_FAST_P),
         )
         for kernel in record.kernels
@@ -251,7 +256,7 @@ def _workloads(paper: Paper, record: Remeasured) -> Table:
             notes += [w.problem] if w.problem else []
             rows.append(
                 (
-                    kernel.task, _method(paper, kernel), kernel.name, w.workload, w.ours.value,
+                    *_labels(paper, kernel), w.workload, w.ours.value,
                     w.published.value, w.latency_us, w.baseline_us, w.plan_us, w.baseline_plan_us,
                     w.speedup("outside"), w.speedup("inside"), "; ".join(notes),
                 )

@@ -41,7 +41,7 @@ class OurRuns:
         """The card, or the CPU by its name."""
         device = self.comparison.device
         cpu = dict(self.comparison.machine).get("cpu", "")
-        return f"{cpu} ({device})" if cpu and device.lower().startswith("cpu") else device
+        return cpu if cpu and device.lower().startswith("cpu") else device
 
     @property
     def levels(self) -> str:
@@ -81,13 +81,15 @@ def runs_table(paper: Paper, runs: OurRuns) -> Table:
             estimate = t_interval(np.log([100 * r.score for r in found])).exp() if found else None
             rows.append(
                 (
-                    task, name, arm.name,
+                    known.title if known is not None else task, arm.name,
+                    _model(runs.comparison, arm), name,
                     " or ".join(str(v.percent) for v in values) or None,
                     known.hardware if known is not None else None,
                     100 * _arithmetic(found) if found else None,
                     estimate, len(found),
                     confirmation.baseline if confirmation is not None else MISSING,
-                    _model(runs.comparison, arm), _notes(runs.comparison, arm, known, name, found),
+                    _notes(runs.comparison, arm, known, name, found),
+                    task,
                 )
             )  # fmt: skip
     budget = ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in runs.comparison.budget) or "none"
@@ -102,16 +104,17 @@ def runs_table(paper: Paper, runs: OurRuns) -> Table:
         f"paper: {paper.charges} evaluations. The paper's model: {paper.model}.",
         (
             Column("task", "Task"),
-            Column("method", "Paper's method"),
             Column("arm", "Arm"),
+            Column("model", "Runs' model"),
+            Column("method", "Paper's method"),
             Column("paper_percent", "Paper, arithmetic, %", "number"),
             Column("paper_hardware", "on"),
             Column("arithmetic_percent", f"Runs, arithmetic, % ({runs.hardware})", "number"),
             Column("geometric_percent", f"Runs, geometric, % ({runs.hardware})", "estimate"),
             Column("n", "n seeds", "integer"),
             Column("baseline", "Runs' baseline"),
-            Column("model", "Runs' model"),
             Column("notes", "Notes"),
+            Column("name", "Task's name here"),
         ),
         tuple(rows),
         runs.levels,
@@ -123,8 +126,7 @@ def _arithmetic(found: list[RunResult]) -> float:
 
 
 def _model(comparison: Comparison, arm: Arm) -> str:
-    mark = "SIMULATED: " if comparison.simulated else ""
-    return f"{mark}{arm.model} ({comparison.llm_level})"
+    return f"SIMULATED: {arm.model}" if comparison.simulated else arm.model
 
 
 def _notes(

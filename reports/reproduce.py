@@ -25,10 +25,10 @@ from reports.html import page_environment
 from reports.leaderboard import Published, read_published
 from reports.manifest import facts
 from reports.paper import Paper, read_paper
-from reports.paper_claims import Claim, claims, claims_of_scores
+from reports.paper_claims import claims, claims_of_scores
 from reports.paper_curves import read_curves
 from reports.paper_figure import draw_paper_curves
-from reports.paper_kernels import kernel_claims, kernels_tables
+from reports.paper_kernels import kernel_claims, kernels_levels, kernels_tables
 from reports.paper_runs import (
     TRIMUL_SUITES,
     OurRuns,
@@ -41,8 +41,8 @@ from reports.paper_runs import (
 from reports.table import Table, write
 
 _BESIDE = (
-    "runs_beside_paper", "runs_trimul", "kernels_beside_paper", "kernels", "kernels_fast_p",
-    "kernels_workloads",
+    "runs_beside_paper", "runs_claims", "runs_trimul", "kernels_beside_paper", "kernels_claims",
+    "kernels", "kernels_fast_p", "kernels_workloads",
 )  # fmt: skip
 
 
@@ -80,16 +80,13 @@ def build_paper_page(out: Path, runs: Path | None, record: Remeasured | None) ->
         paper_tables.paper_table(paper),
         paper_tables.scores_table(paper, curves),
         paper_tables.means_table(paper),
-        paper_tables.claims_table(paper, _claims(paper, ours, record)),
+        paper_tables.claims_table("paper_claims", claims(paper), _claims_levels(paper)),
         paper_tables.curves_table(curves),
         paper_tables.remeasured_table(paper),
         *(shown.table for shown in trimul),
     ]
-    if ours is not None:
-        own = trimul_runs_table(ours)
-        tables += [runs_table(paper, ours), *([own] if own is not None else [])]
-    if record is not None:
-        tables += kernels_tables(paper, record)
+    tables += _runs_tables(paper, ours) if ours is not None else []
+    tables += _kernel_tables(paper, record) if record is not None else []
     figures = draw_paper_curves(
         paper, curves, run_curves(paper, ours) if ours else [], ours.levels if ours else ""
     )
@@ -102,14 +99,26 @@ def build_paper_page(out: Path, runs: Path | None, record: Remeasured | None) ->
     )
 
 
-def _claims(paper: Paper, runs: OurRuns | None, record: Remeasured | None) -> list[Claim]:
-    found = claims(paper)
-    if runs is not None:
-        figures = f"runs here, {runs.hardware}, {len(runs.comparison.seeds)} seeds"
-        found += claims_of_scores(paper, run_scores(paper, runs), figures, {})
-    if record is not None:
-        found += kernel_claims(paper, record)
-    return found
+def _claims_levels(paper: Paper) -> str:
+    levels = paper_tables.published_levels(paper)
+    return f"{levels}; re-measured once on an {paper.remeasured.hardware} where it says so"
+
+
+def _runs_tables(paper: Paper, runs: OurRuns) -> list[Table]:
+    figures = f"runs here, {runs.hardware}, {len(runs.comparison.seeds)} seeds"
+    found = claims_of_scores(paper, run_scores(paper, runs), figures, {})
+    trimul = trimul_runs_table(runs)
+    tables = [runs_table(paper, runs)]
+    tables += [paper_tables.claims_table("runs_claims", found, runs.levels)] if found else []
+    return tables + ([trimul] if trimul is not None else [])
+
+
+def _kernel_tables(paper: Paper, record: Remeasured) -> list[Table]:
+    found, levels = kernel_claims(paper, record), kernels_levels(record)
+    return [
+        *kernels_tables(paper, record),
+        paper_tables.claims_table("kernels_claims", found, levels),
+    ]
 
 
 def _render(content: _Content) -> str:
@@ -120,7 +129,6 @@ def _render(content: _Content) -> str:
         resources.joinpath("paper.html.j2").read_text(encoding="utf-8")
     )
     paper, runs, record = content.paper, content.runs, content.record
-    details = [(f"Source of: {source.of}", source.what) for source in paper.sources]
     settings = []
     if runs is not None:
         settings.append(("Machine of the runs", runs.comparison.machine))
@@ -146,7 +154,6 @@ def _render(content: _Content) -> str:
         figures=content.figures,
         mark=content.curves_mark,
         provenance=paper_words.provenance(paper),
-        sources=details,
         settings=settings,
     )
 
