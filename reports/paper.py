@@ -61,7 +61,8 @@ class Score:
 
 @dataclass(frozen=True)
 class PaperTask:
-    """A row of the table. names: of our tasks that are this one. workloads:
+    """A row of the table. names: of our tasks that are this one,
+    the most alike first; the first is the definition's. workloads:
     how many it has. kernels: the folder of its published kernels in their repository."""
 
     __pydantic_config__ = STRICT
@@ -74,6 +75,11 @@ class PaperTask:
 
     def score(self, method: str) -> Score:
         return next(score for score in self.scores if score.method == method)
+
+    def label(self, name: str) -> str:
+        """The title, with the variant that one of our tasks is."""
+        _, at, variant = name.partition("@")
+        return f"{self.title} {at}{variant}" if at else self.title
 
 
 @dataclass(frozen=True)
@@ -234,6 +240,11 @@ class Paper:
         same name may have other sizes."""
         found = (task for task in self.tasks if name in task.names)
         return next(found, None) if suite in self.suites else None
+
+    def place(self, name: str) -> int:
+        """Where one of our tasks is among the variants of the paper's, the most alike first."""
+        order = {name: place for task in self.tasks for place, name in enumerate(task.names)}
+        return order.get(name, 0)
 
     def method_named(self, method: str) -> str | None:
         """The paper's name of one of our methods."""

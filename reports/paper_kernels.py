@@ -38,16 +38,19 @@ def kernels_tables(paper: Paper, record: Remeasured) -> list[Table]:
 
 
 def kernel_claims(paper: Paper, record: Remeasured) -> list[Claim]:
-    """The paper's claims on these kernels, by gate and plan."""
+    """The paper's claims on these kernels, by gate and plan, on the variant of a task that is most
+    like the paper's."""
     found = []
     for gate in GATES:
         for plan in PLANS:
-            scores = {}
-            for (task, method), kernels in _groups(record).items():
+            first: dict[tuple[str, str], Means | None] = {}
+            for (task, method), kernels in sorted(
+                _groups(record).items(), key=lambda item: paper.place(item[0][0])
+            ):
                 known, name = _of_paper(paper, task), paper.method_named(method)
-                means = _means(kernels, gate, plan)
-                if known is not None and name is not None and means is not None:
-                    scores[known.title, name] = means
+                if known is not None and name is not None:
+                    first.setdefault((known.title, name), _means(kernels, gate, plan))
+            scores = {key: means for key, means in first.items() if means is not None}
             figures = (
                 f"kernels measured here on {record.hardware}: right under {GATE_NAMES[gate]}, "
                 f"plan {plan}"
@@ -72,7 +75,7 @@ def _labels(paper: Paper, kernel: RemeasuredKernel) -> tuple[str, str, str]:
     """The paper's title of the task and its name of the method, where it has them, and the file."""
     known = _of_paper(paper, kernel.task)
     method = paper.method_named(kernel.method) or kernel.method
-    return known.title if known is not None else kernel.task, method, kernel.name
+    return known.label(kernel.task) if known is not None else kernel.task, method, kernel.name
 
 
 def _means(kernels: Sequence[RemeasuredKernel], gate: Gate, plan: Plan) -> Means | None:
@@ -113,7 +116,7 @@ def _beside_paper(paper: Paper, record: Remeasured) -> Table:
             total = sum(len(kernel.workloads) for kernel in kernels)
             rows.append(
                 (
-                    known.title if known is not None else task, name or method, len(kernels),
+                    known.label(task) if known is not None else task, name or method, len(kernels),
                     GATE_NAMES[gate], f"{right} of {total}",
                     " or ".join(str(value.percent) for value in values) or None,
                     known.hardware if known is not None else None,

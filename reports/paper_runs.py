@@ -81,7 +81,7 @@ def runs_table(paper: Paper, runs: OurRuns) -> Table:
             estimate = t_interval(np.log([100 * r.score for r in found])).exp() if found else None
             rows.append(
                 (
-                    known.title if known is not None else task, arm.name,
+                    known.label(task) if known is not None else task, arm.name,
                     _model(runs.comparison, arm), name,
                     " or ".join(str(v.percent) for v in values) or None,
                     known.hardware if known is not None else None,
@@ -148,13 +148,14 @@ def _notes(
 
 
 def run_scores(paper: Paper, runs: OurRuns) -> dict[tuple[str, str], Means]:
-    """By (paper's task, paper's method), for claims: of methods with one arm that is as it comes.
-    Empty for a simulated model, which ranks nothing."""
+    """By (paper's task, paper's method), for claims: of methods with one arm that is as it comes,
+    on the variant of the task that is most alike. Empty for a simulated model, which ranks nothing.
+    """
     if runs.comparison.simulated:
         return {}
     plain = [arm for arm in runs.comparison.arms if arm.name.partition("+")[0] == arm.method]
-    scores = {}
-    for task in runs.comparison.tasks:
+    scores: dict[tuple[str, str], Means] = {}
+    for task in sorted(runs.comparison.tasks, key=paper.place):
         known = runs.paper_task(paper, task)
         for arm in plain:
             name = paper.method_named(arm.method)
@@ -162,7 +163,7 @@ def run_scores(paper: Paper, runs: OurRuns) -> dict[tuple[str, str], Means]:
             single = sum(other.method == arm.method for other in plain) == 1
             if known is not None and name is not None and found and single:
                 geometric = geometric_mean([r.score for r in found])
-                scores[known.title, name] = Means(_arithmetic(found), geometric)
+                scores.setdefault((known.title, name), Means(_arithmetic(found), geometric))
     return scores
 
 
@@ -183,7 +184,8 @@ def run_curves(paper: Paper, runs: OurRuns) -> list[OurCurve]:
                 continue
             end = max((int(charge[run == n].max(initial=0)) for n in numbers), default=0)
             seeds = [_best(charge[run == n], mean[run == n], end) for n in numbers]
-            label = f"{arm.name}, here" + (" (simulated)" if runs.comparison.simulated else "")
+            label = f"{arm.name}, here" + known.label(task).removeprefix(known.title)
+            label += " (simulated)" if runs.comparison.simulated else ""
             curves.append(OurCurve(known.title, name, label, 100 * np.mean(seeds, axis=0)))
     return curves
 

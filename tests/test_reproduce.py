@@ -26,7 +26,7 @@ from harness.remeasured import (
 from harness.types import Status
 from reports.page import SELF_TEST
 from reports.paper import read_paper
-from reports.paper_runs import read_runs, run_curves
+from reports.paper_runs import read_runs, run_curves, run_scores, runs_table
 from reports.reproduce import PaperPage, build_paper_page
 from tests.fake_comparison import Plan, write_comparison
 
@@ -250,6 +250,21 @@ def test_a_task_of_the_same_name_in_another_suite_is_not_the_papers(tmp_path: Pa
     (row,) = rows(page, "runs_beside_paper")
     assert row["paper_percent"] == ""
     assert "the task is not in the paper" in row["notes"]
+
+
+def test_variants_of_a_task_are_shown_apart_and_the_most_alike_one_is_claimed(
+    tmp_path: Path,
+) -> None:
+    moe = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048"
+    plan = Plan(
+        tasks=(f"{moe}@spec", f"{moe}@published"), arms=("ksearch",), llm_level="live", charges=4
+    )
+    runs = read_runs(comparison(tmp_path / "c", "flashinfer", "NVIDIA H200", plan))
+    shown = {row[0]: row[4:6] for row in runs_table(read_paper(), runs).rows}
+    assert shown == {"MoE fp8 @spec": ("44.1", "B200"), "MoE fp8 @published": ("44.1", "B200")}
+    results = runs.results.of("ksearch", f"{moe}@published")
+    (means,) = run_scores(read_paper(), runs).values()
+    assert means.arithmetic == pytest.approx(np.mean([r.arithmetic_mean for r in results]))
 
 
 def test_runs_of_trimul_stand_beside_the_trimul_tables(tmp_path: Path) -> None:
