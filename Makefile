@@ -2,11 +2,13 @@
 #
 #   make compare   compare methods and write a report     make test    the test suite
 #   make report    rebuild the report of a run folder     make check   lint, format, types
-#   make bench     the benchmarks                         make zoo     the evaluator against its cheats
+#   make reproduce the paper's figures, ours beside them  make zoo     the evaluator against its cheats
+#   make bench     the benchmarks
 #   make test-gpu  the tests that need an NVIDIA GPU      make bench-gpu  the benchmarks that need one
 #   make prepare   environments of foreign packages, which compare otherwise makes when it needs them
 #
 #   make compare TASKS="matmul softmax" METHODS="best_of_n ksearch[k=3]" SEEDS=3 BUDGET=20 RUNS=runs/a
+#   make reproduce RUNS=runs/a KERNELS=folder
 #
 # PYTHON=/path/to/python uses that interpreter and installs nothing (it lists what is missing).
 # TORCH_INDEX=URL takes torch from that index, e.g. https://download.pytorch.org/whl/cpu (CPU only).
@@ -22,6 +24,7 @@ MODEL ?=
 LLM ?=
 EVALUATOR ?=
 RUNS ?= runs/comparison
+KERNELS ?=
 JOBS ?=
 YES ?=
 TORCH_INDEX ?=
@@ -40,7 +43,7 @@ else
   dev := $(VENV)/.dev
 endif
 
-.PHONY: compare report test test-gpu bench bench-gpu check zoo prepare check-python check-python-dev
+.PHONY: compare report reproduce test test-gpu bench bench-gpu check zoo prepare check-python check-python-dev
 .DEFAULT_GOAL := compare
 
 compare: $(core)
@@ -52,6 +55,13 @@ compare: $(core)
 
 report: $(core)
 	@$(python) -m harness report '$(RUNS)'
+
+# The default of RUNS is for compare: here only a folder that was asked for counts.
+given_runs := $(if $(filter-out file,$(origin RUNS)),$(RUNS))
+
+reproduce: $(core)
+	@$(python) -m harness reproduce $(if $(given_runs),--runs '$(given_runs)') \
+	  $(if $(KERNELS),--kernels '$(KERNELS)')
 
 prepare: $(core)
 	@$(python) -m harness prepare $(if $(WHEELS),--wheels '$(WHEELS)')

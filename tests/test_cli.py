@@ -30,6 +30,7 @@ COMMANDS = [
     "show",
     "doctor",
     "prepare",
+    "reproduce",
 ]
 
 
