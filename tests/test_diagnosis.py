@@ -6,8 +6,12 @@ import pytest
 
 from harness.evaluate.diagnosis import figures_from_worker, with_figures
 from harness.evaluate.gpu_diagnostics import LIBRARY
+from harness.evaluate.libraries import _KERNELS
+from harness.suite import load_suite
 from harness.types import Measurement, Passed, outcome_from_json, outcome_to_json
+from tests import toy_gpu_suite
 
+LARGE_ROWS = toy_gpu_suite.large.tasks[0]
 ROW = Measurement("small", 10.0, 20.0, 2.0, 1.9, 2.1, 5.0, 8, plan_us=30.0, baseline_plan_us=60.0)
 
 
@@ -18,10 +22,44 @@ def test_only_known_and_possible_figures_come_in() -> None:
 
 
 def test_figures_stay_with_their_workload_and_survive_json() -> None:
-    (row,) = with_figures([ROW], {"small": {"hot_us": 9.0}, "other": {"hot_us": 1.0}})
+    found = {"small": {"hot_us": 9.0}, "other": {"hot_us": 1.0}}
+    (row,) = with_figures([ROW], found, LARGE_ROWS)
     assert row.diagnostics == {"hot_us": 9.0}
+    assert row.flags == ()
     outcome = Passed((row,), 1.9, 2.1)
     assert outcome_from_json(outcome_to_json(outcome)) == outcome
+
+
+def test_time_in_libraries_is_flagged_where_they_are_forbidden() -> None:
+    found = {"small": {"library_share": 0.25}}
+    assert load_suite("cpu").task("matmul").libraries == "forbidden"
+    (row,) = with_figures([ROW], found, load_suite("cpu").task("matmul"))
+    assert row.flags == ("25% of its kernels' time in libraries, which are forbidden",)
+    (row,) = with_figures([ROW], found, LARGE_ROWS)
+    assert row.flags == ()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/root/.cache/flashinfer/0.6.4/90a/cached_ops/batch_decode/batch_decode.so",
+        "/usr/lib/python3/dist-packages/nvidia/cudnn/lib/libcudnn_ops.so.9",
+    ],
+)
+def test_libraries_of_kernels_are_known_by_their_paths(path: str) -> None:
+    assert _KERNELS.search(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tmp/harness-job-1/kernels/ABC/cuda_utils.cpython-312-x86_64-linux-gnu.so",
+        "/usr/lib/x86_64-linux-gnu/libcuda.so.580.159.04",
+        "/usr/lib/python3.12/lib-dynload/_decimal.cpython-312-x86_64-linux-gnu.so",
+    ],
+)
+def test_what_torch_and_triton_load_by_themselves_is_none(path: str) -> None:
+    assert not _KERNELS.search(path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.evaluate.libraries import foreign_libraries
+from harness.evaluate.libraries import foreign_libraries, kernel_libraries
 from harness.evaluate.program import Batch, CandidateFailure, Clocks, Timed
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
@@ -180,7 +180,8 @@ def check_libraries(task: Task, side: Side, parent_pid: int) -> None:
     """Reject a candidate that loaded a library where the task forbids them."""
     if task.libraries == "allowed":
         return
-    foreign = foreign_libraries(side.pid, parent_pid)
+    look = kernel_libraries if task.device == "cuda" else foreign_libraries
+    foreign = look(side.pid, parent_pid)
     if foreign:
         names = ", ".join(foreign)
         raise CandidateFailure(

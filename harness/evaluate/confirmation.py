@@ -109,7 +109,7 @@ class Session:
         assert isinstance(outcome, Passed)
         rng = self._judge.generator(finalists[best].candidate_id, "diagnosis")
         found = diagnose(self._bench, program, self._task.final, rng)
-        rows = with_figures(outcome.measurements, found)
+        rows = with_figures(outcome.measurements, found, self._task)
         finalists[best] = replace(finalists[best], final=replace(outcome, measurements=rows))
 
     def _alive(self) -> list[_Entry]:

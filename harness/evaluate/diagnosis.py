@@ -18,6 +18,7 @@ import numpy as np
 from harness.errors import InfraError
 from harness.evaluate.bench import Bench
 from harness.evaluate.program import CandidateFailure, Program
+from harness.suite import Task
 from harness.types import Measurement, Workload
 
 LOOKS = ("hot", "kernels", "graph")
@@ -52,10 +53,18 @@ def diagnose(
 
 
 def with_figures(
-    rows: Sequence[Measurement], found: Mapping[str, Figures]
+    rows: Sequence[Measurement], found: Mapping[str, Figures], task: Task
 ) -> tuple[Measurement, ...]:
-    """The measurements with what was found of their workloads."""
-    return tuple(replace(row, diagnostics=found.get(row.workload, {})) for row in rows)
+    """The measurements with what was found of their workloads; flagged where a program says that it
+    calls a library although the task forbids them (torch's products are cuBLAS's)."""
+    made = []
+    for row in rows:
+        figures = found.get(row.workload, {})
+        share, flags = figures.get("library_share", 0.0), row.flags
+        if share > 0 and task.libraries == "forbidden":
+            flags = (*flags, f"{share:.0%} of its kernels' time in libraries, which are forbidden")
+        made.append(replace(row, diagnostics=figures, flags=flags))
+    return tuple(made)
 
 
 def figures_from_worker(told: Mapping[str, object]) -> Figures:

@@ -30,7 +30,7 @@ from harness.evaluate import gpu_lock
 from harness.evaluate.bench import Bench, Blocks, Watch
 from harness.evaluate.channel import ChannelError
 from harness.evaluate.check import Mismatch
-from harness.evaluate.clocks import check_batch_clocks, check_event_clocks
+from harness.evaluate.clocks import check_batch_clocks, check_event_clocks, check_libraries
 from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
 from harness.evaluate.gpu_contents import SeedContents, empty_tensors, fill
@@ -229,8 +229,9 @@ class GpuBench(Bench):
         return self._driver is not None
 
     def check_libraries(self, side: Side) -> None:
-        """Nothing: torch, which Triton's programs are called through, brings its libraries along.
-        The share of device time in library kernels is a diagnostic (docs/gpu.md)."""
+        if self._driver is not None:
+            parent = self._parents["native" if side.program.language == "cuda" else "torch"]
+            check_libraries(self.task, side, parent.pid)
 
     @property
     def confirm_min_blocks(self) -> int:
