@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -56,6 +57,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner decides what a Ctrl-C means
     for name in (*_STANDARD, *_PRELOADED[preload]):
         importlib.import_module(name)
+    if preload != "none":
+        _prepare_tvm_ffi()
     if "triton" in preload:
         triton_ahead.warm_up(compiles=preload == "triton-build")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no reaping
@@ -75,6 +78,16 @@ def main() -> NoReturn:
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(json.dumps(answer).encode())
+
+
+def _prepare_tvm_ffi() -> None:
+    """Import TVM-FFI where it is installed, for kernels that are bound with it (bundle.py). It must
+    not build an exchange of tensors with a torch that has none of its own: that opens the GPU."""
+    if importlib.util.find_spec("tvm_ffi") is None:
+        return
+    if not hasattr(importlib.import_module("torch").Tensor, "__dlpack_c_exchange_api__"):
+        os.environ["TVM_FFI_DISABLE_TORCH_C_DLPACK"] = "1"
+    importlib.import_module("tvm_ffi")
 
 
 def _start(request: JsonObject, descriptors: list[int], control: socket.socket) -> JsonObject:
