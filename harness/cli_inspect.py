@@ -28,7 +28,7 @@ def evaluate(
     task: Annotated[str, typer.Option(help="The task that the program is for.")],
     suite: Annotated[str, typer.Option(help="A suite's name, or module:attribute.")] = "cpu",
     language: Annotated[
-        str, typer.Option(help="Default: by the file's name: .py is python, else cpp.")
+        str, typer.Option(help="Default: by the file's name: .py is python, .cu is cuda, else cpp.")
     ] = "",
     trust_candidates: Annotated[
         bool,

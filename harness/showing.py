@@ -42,9 +42,8 @@ def evaluate_file(
     from harness.evaluate.local import LocalEvaluator
 
     load_suite(suite_name).task(task)
-    chosen: Language = "python" if file.suffix == ".py" and not language else "cpp"
-    if language:
-        chosen = language_named(language)
+    by_suffix: dict[str, Language] = {".py": "python", ".cu": "cuda"}
+    chosen = language_named(language) if language else by_suffix.get(file.suffix, "cpp")
     try:
         source = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
