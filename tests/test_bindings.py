@@ -71,6 +71,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
 }
 """
 TVM_FFI = """\
+#include <sys/socket.h>
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/container/tuple.h>
@@ -108,7 +109,16 @@ ffi::Map<ffi::String, ffi::Tensor> named(ffi::TensorView x, ffi::TensorView orde
 
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(into, into)
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(made, made)
+void hostile(ffi::TensorView x, ffi::TensorView order, double factor, int64_t n, int64_t attack,
+             ffi::TensorView y, ffi::TensorView total) {
+    into(x, order, factor, n, y, total);
+    if (attack == 1) socket(AF_INET, SOCK_STREAM, 0);
+    if (attack == 2) static_cast<float*>(x.data_ptr())[0] += 1;
+    if (attack == 3) static_cast<float*>(y.data_ptr())[n] = 0;
+}
+
 TVM_FFI_DLL_EXPORT_TYPED_FUNC(named, named)
+TVM_FFI_DLL_EXPORT_TYPED_FUNC(hostile, hostile)
 """
 ARGUMENTS = ("x", "order", 2.0, "n")
 
@@ -122,7 +132,7 @@ def bundle(
         SourceFile("src/kernel.cpp", KERNEL),
         SourceFile("binding.cpp", source),
     )
-    passed = entry == "into"
+    passed = entry in ("into", "hostile")
     return Bundle(binding, files, entry, "binding.cpp", passed, arguments)  # type: ignore[arg-type]
 
 
@@ -176,6 +186,24 @@ def test_an_error_in_a_tvm_ffi_kernel_is_the_calls_error(evaluator: LocalEvaluat
     assert isinstance(outcome, Failed)
     assert outcome.status is Status.RUNTIME_ERROR
     assert "a negative factor" in outcome.message
+
+
+@needs_tvm_ffi
+@pytest.mark.parametrize(
+    ("attack", "status", "check"),
+    [
+        (1, Status.REJECTED, "forbidden_call"),  # a socket
+        (2, Status.REJECTED, "inputs_changed"),
+        (3, Status.REJECTED, "out_of_bounds_write"),
+    ],
+)
+def test_a_bundle_that_attacks_is_caught_as_any_candidate(
+    evaluator: LocalEvaluator, attack: int, status: Status, check: str
+) -> None:
+    program = bundle("tvm-ffi", "hostile", ("x", "order", 2.0, "n", attack))
+    outcome = evaluate(evaluator, program).outcome
+    assert isinstance(outcome, Failed)
+    assert (outcome.status, outcome.check) == (status, check)
 
 
 @needs_tvm_ffi

@@ -164,8 +164,11 @@ def _standard(cpp_extension: Path) -> int:
 
 def _driver_library(tools: Toolchain) -> list[str]:
     """The driver's library, where the toolkit has the stub that it is linked by."""
-    places = [p / "libcuda.so" for home in tools.readable for p in home.glob("**/stubs")]
-    return ["-lcuda"] if any(place.exists() for place in places) else []
+    folders = ("lib64/stubs", "lib/stubs", "targets/*/lib/stubs")
+    found = [
+        stub for home in tools.readable for f in folders for stub in home.glob(f"{f}/libcuda.so")
+    ]
+    return [f"-L{found[0].parent}", "-lcuda"] if found else []
 
 
 def _cuda_headers(tools: Toolchain, torch: Path) -> list[Path]:
