@@ -81,13 +81,12 @@ def main() -> NoReturn:
 
 
 def _prepare_tvm_ffi() -> None:
-    """Import TVM-FFI where it is installed, for kernels that are bound with it (bundle.py). It must
-    not build an exchange of tensors with a torch that has none of its own: that opens the GPU."""
-    if importlib.util.find_spec("tvm_ffi") is None:
-        return
-    if not hasattr(importlib.import_module("torch").Tensor, "__dlpack_c_exchange_api__"):
+    """Import TVM-FFI where it is installed, for kernels that are bound with it (bundle.py). The
+    variable keeps it from asking torch for a GPU, and from building an exchange of tensors for a
+    torch that has none (before 2.10)."""
+    if importlib.util.find_spec("tvm_ffi") is not None:
         os.environ["TVM_FFI_DISABLE_TORCH_C_DLPACK"] = "1"
-    importlib.import_module("tvm_ffi")
+        importlib.import_module("tvm_ffi")
 
 
 def _start(request: JsonObject, descriptors: list[int], control: socket.socket) -> JsonObject:
