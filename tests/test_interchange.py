@@ -251,7 +251,7 @@ def test_a_cuda_program_is_exported_with_its_stream() -> None:
     exported = solution_of(candidate, task, name="a", author="b", hardware="H100")
     (adapter,) = [s.content for s in exported.sources if s.path == "binding.cu"]
     assert "TVMFFIEnvGetStream(x.device()" in adapter
-    assert "given.rows = x.size(0);" in adapter
+    assert "given_.rows = x.size(0);" in adapter
     bundle = read_bundle(candidate_of(exported, task).source, "cuda")
     assert bundle is not None
     assert (bundle.binding, bundle.entry, bundle.destination_passing) == ("tvm-ffi", "run", True)

@@ -152,6 +152,7 @@ def run({parameters}):
 
 
 def _native_adapter(task: Task, *, cuda: bool) -> str:
+    # Its own names end in _, so that no tensor's is one of them.
     signature, scalars = task.signature, task.solution_scalars
     first = signature.inputs[0].name
     parameters = [f"ffi::TensorView {t.name}" for t in signature.inputs]
@@ -159,19 +160,19 @@ def _native_adapter(task: Task, *, cuda: bool) -> str:
         parameters.append(f"{'double' if isinstance(value, float) else 'int64_t'} {name}")
     parameters += [f"ffi::TensorView {t.name}" for t in signature.outputs]
     axes = [
-        f"    given.{name} = {value};" for name, value in _axis_values(task, "{}.size({})").items()
+        f"    given_.{name} = {value};" for name, value in _axis_values(task, "{}.size({})").items()
     ]
 
     def pointer(record: str, name: str) -> str:
         return f"    {record}.{name} = static_cast<decltype({record}.{name})>({name}.data_ptr());"
 
-    index = [pointer("given", t.name) for t in signature.inputs if t.index]
-    others = [pointer("given", t.name) for t in signature.inputs if not t.index]
-    outputs = [pointer("written", t.name) for t in signature.outputs]
-    clear = "memset(memory, 0, size);"
+    index = [pointer("given_", t.name) for t in signature.inputs if t.index]
+    others = [pointer("given_", t.name) for t in signature.inputs if not t.index]
+    outputs = [pointer("written_", t.name) for t in signature.outputs]
+    clear = "memset(memory_, 0, size_);"
     stream = "nullptr"
     if cuda:
-        clear = "cudaMemsetAsync(memory, 0, size, static_cast<cudaStream_t>(stream));"
+        clear = "cudaMemsetAsync(memory_, 0, size_, static_cast<cudaStream_t>(stream_));"
         stream = f"TVMFFIEnvGetStream({first}.device().device_type, {first}.device().device_id)"
     lines = [
         "// Calls a program of the kernel-search harness (plain C ABI, task.h) as a Solution.",
@@ -188,31 +189,31 @@ def _native_adapter(task: Task, *, cuda: bool) -> str:
         'extern "C" __attribute__((weak)) int plan(const Inputs*, void*);',
         "",
         f"void adapted({', '.join(parameters)}) {{",
-        "    Inputs given{};",
-        "    Outputs written{};",
-        f"    void* stream = {stream};",
+        "    Inputs given_{};",
+        "    Outputs written_{};",
+        f"    void* stream_ = {stream};",
         *axes,
         *index,
-        "    void* memory = nullptr;",
-        "    ffi::Optional<ffi::Tensor> workspace;",
+        "    void* memory_ = nullptr;",
+        "    ffi::Optional<ffi::Tensor> workspace_;",
         "    if (workspace_bytes != nullptr) {",
-        "        size_t size = workspace_bytes(&given);",
-        "        if (size > 0) {",
-        "            workspace = ffi::Tensor::FromEnvAlloc(",
-        "                TVMFFIEnvTensorAlloc, ffi::Shape({static_cast<int64_t>(size)}),",
+        "        size_t size_ = workspace_bytes(&given_);",
+        "        if (size_ > 0) {",
+        "            workspace_ = ffi::Tensor::FromEnvAlloc(",
+        "                TVMFFIEnvTensorAlloc, ffi::Shape({static_cast<int64_t>(size_)}),",
         f"                DLDataType{{kDLUInt, 8, 1}}, {first}.device());",
-        "            memory = workspace.value().data_ptr();",
+        "            memory_ = workspace_.value().data_ptr();",
         f"            {clear}",
         "        }",
         "    }",
         "    if (plan != nullptr) {",
-        "        int code = plan(&given, memory);",
-        '        if (code != 0) TVM_FFI_THROW(RuntimeError) << "plan returned " << code;',
+        "        int code_ = plan(&given_, memory_);",
+        '        if (code_ != 0) TVM_FFI_THROW(RuntimeError) << "plan returned " << code_;',
         "    }",
         *others,
         *outputs,
-        "    int code = run(&given, &written, memory, stream);",
-        '    if (code != 0) TVM_FFI_THROW(RuntimeError) << "run returned " << code;',
+        "    int code_ = run(&given_, &written_, memory_, stream_);",
+        '    if (code_ != 0) TVM_FFI_THROW(RuntimeError) << "run returned " << code_;',
         "}",
         "",
         "TVM_FFI_DLL_EXPORT_TYPED_FUNC(run, adapted)",
