@@ -34,6 +34,7 @@ _TORCH_CUDA = (
     "-D__CUDA_NO_BFLOAT16_CONVERSIONS__", "-D__CUDA_NO_HALF2_OPERATORS__",
     "--expt-relaxed-constexpr",
 )  # fmt: skip
+_DRIVER = "libcuda.so.1"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def bound(tools: Toolchain, binding: Binding) -> Toolchain:
 def _with_torch(tools: Toolchain) -> Toolchain:
     torch = _package("torch", "torch", "torch")
     include = torch / "include"
-    python = Path(sysconfig.get_path("include"))
+    python = Path(sysconfig.get_path("include")).resolve()
     if not (python / "Python.h").exists():
         raise EnvironmentMissing(
             "Python's headers are missing, which a torch extension is built with. Debian, Ubuntu: "
@@ -105,11 +106,11 @@ def _with_torch(tools: Toolchain) -> Toolchain:
     if tools.cuda:
         definitions += _TORCH_CUDA
         libraries += ["-lc10_cuda", "-ltorch_cuda", *_driver_library(tools)]
-        folders += _cuda_headers(tools, torch)
     standard = _standard(torch / "utils" / "cpp_extension.py")
-    return _extended(
+    bound_tools = _extended(
         tools, standard, [*definitions, "-w"], folders, torch / "lib", libraries, "torch"
     )
+    return _with_cuda_headers(bound_tools, torch) if tools.cuda else bound_tools
 
 
 def _with_tvm_ffi(tools: Toolchain) -> Toolchain:
@@ -163,16 +164,24 @@ def _standard(cpp_extension: Path) -> int:
 
 
 def _driver_library(tools: Toolchain) -> list[str]:
-    """The driver's library, where the toolkit has the stub that it is linked by."""
+    """The driver's library: by the toolkit's stub, or where the system's linker finds it itself."""
     folders = ("lib64/stubs", "lib/stubs", "targets/*/lib/stubs")
-    found = [
-        stub for home in tools.readable for f in folders for stub in home.glob(f"{f}/libcuda.so")
+    stubs = [
+        f
+        for home in tools.readable
+        for folder in folders
+        for f in home.glob(f"{folder}/libcuda.so")
     ]
-    return [f"-L{found[0].parent}", "-lcuda"] if found else []
+    if stubs:
+        return [f"-L{stubs[0].resolve().parent}", "-lcuda"]
+    usual = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64")
+    there = any(Path(folder, _DRIVER).exists() for folder in usual)
+    return [f"-l:{_DRIVER}"] if there else []
 
 
-def _cuda_headers(tools: Toolchain, torch: Path) -> list[Path]:
-    """Headers that ATen's include and a small toolkit lacks: those of torch's own packages."""
-    if any((home / "include" / "cusparse.h").exists() for home in tools.readable):
-        return []
-    return sorted((torch.parent / "nvidia").glob("*/include"))
+def _with_cuda_headers(tools: Toolchain, torch: Path) -> Toolchain:
+    """With the headers of torch's own packages behind the toolkit's: ATen includes those of cuBLAS
+    and cuSPARSE, which a small toolkit lacks."""
+    folders = sorted(folder.resolve() for folder in (torch.parent / "nvidia").glob("*/include"))
+    flags = [flag for folder in folders for flag in ("-Xcompiler", f"-idirafter,{folder}")]
+    return replace(tools, command=(*tools.command, *flags), readable=(*tools.readable, *folders))
