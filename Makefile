@@ -121,6 +121,6 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 # The tests run the foreign packages, so their environments belong to the tools.
 $(VENV)/.dev: $(VENV)/.core $(wildcard methods/*/requirements.lock)
 	@echo "Installing the tools for tests and checks into $(VENV), once ..."
-	@$(pip) install -c $(VENV)/constraints.txt -e '.[dev]'
+	@$(pip) install -c $(VENV)/constraints.txt -e '.[dev,tvm-ffi]'
 	@$(python) -m harness prepare
 	@touch $@

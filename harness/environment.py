@@ -26,7 +26,7 @@ COMPILERS = ("g++", "clang++")  # looked for in this order
 
 PACKAGES = (
     "kernel-search-harness", "torch", "triton", "numpy", "scipy", "pandas", "matplotlib",
-    "pydantic", "typer", "rich", "jinja2", "openai", "httpx",
+    "pydantic", "typer", "rich", "jinja2", "openai", "httpx", "apache-tvm-ffi",
 )  # fmt: skip
 
 

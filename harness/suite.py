@@ -151,6 +151,9 @@ class Task(ABC):
     baselines: tuple[Baseline, ...]  # the first is the one that the score is relative to
     starts: Mapping[Language, str]  # correct, naive programs
     design_space: DesignSpace | None = None
+    # Inputs of the task's published definition that are no tensors, in their order: a number, or
+    # the name of the axis that has the value. For programs from elsewhere (harness/interchange).
+    solution_scalars: Mapping[str, int | float | str] = {}
 
     @property
     def workloads(self) -> dict[str, Workload]:

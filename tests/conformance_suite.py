@@ -105,6 +105,17 @@ class SuiteContract:
             assert all(name.isidentifier() for name in names)
             assert {s for t in tensors for s in t.shape if isinstance(s, str)} <= axes
 
+    def test_scalars_of_a_definition_are_numbers_or_axes_and_no_tensors(
+        self, tasks: tuple[Task, ...]
+    ) -> None:
+        for task in tasks:
+            axes = {axis.name for axis in task.signature.axes}
+            tensors = {t.name for t in (*task.signature.inputs, *task.signature.outputs)}
+            for name, value in task.solution_scalars.items():
+                assert name.isidentifier()
+                assert name not in tensors
+                assert value in axes if isinstance(value, str) else np.isfinite(value)
+
     def test_splits_are_large_enough_and_held_out_is_apart(self, tasks: tuple[Task, ...]) -> None:
         for task in tasks:
             splits = [task.search, task.final, task.held_out]

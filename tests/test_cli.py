@@ -17,6 +17,7 @@ from harness.compare import compare
 from harness.config import ComparisonRequest
 from harness.environment import fingerprint, git_state, packages
 from harness.errors import EnvironmentMissing
+from harness.interchange.solution import read_solution
 from harness.requirements import missing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,8 @@ COMMANDS = [
     "doctor",
     "prepare",
     "reproduce",
+    "import",
+    "export",
 ]
 
 
@@ -151,6 +154,33 @@ def test_show_shows_a_run_a_candidate_and_a_prompt(
     run = finished / "runs/softmax/best_of_n/seed-0"
     assert main(["show", str(run), *arguments], monkeypatch) == 0
     assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--charge", "0"], []])
+def test_export_writes_a_candidate_that_can_be_imported_again(
+    finished: Path,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, file = finished / "runs/softmax/best_of_n/seed-0", tmp_path / "solution.json"
+    assert main(["export", str(run), "--out", str(file), *arguments], monkeypatch) == 0
+    assert str(file) in capsys.readouterr().out
+    solution = read_solution(file)
+    assert solution.author == "best_of_n"
+    out = tmp_path / "out"
+    assert main(["import", str(file), "--suite", "cpu", "--out", str(out)], monkeypatch) == 0
+    assert [path.suffix for path in out.iterdir()] == [".cpp"]
+    assert "--task softmax --suite cpu --language cpp" in capsys.readouterr().out
+
+
+def test_export_of_a_charge_that_there_is_not_lists_those_there_are(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished / "runs/softmax/best_of_n/seed-0"
+    assert main(["export", str(run), "--out", "x.json", "--charge", "77"], monkeypatch) == 2
+    assert "Available: 0" in capsys.readouterr().err
 
 
 def test_show_of_a_run_that_never_began_says_where_the_reason_is(

@@ -3,15 +3,20 @@
 import math
 import statistics
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
 from harness.environment import find_nvcc, visible_gpus
+from harness.evaluate.bundle import Binding
 from harness.evaluate.diagnosis import FIGURES
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.settings import EvaluatorSettings
+from harness.interchange.exporting import solution_of
+from harness.interchange.importing import candidate_of
 from harness.types import Candidate, Evaluation, Failed, Language, Passed, Status
-from tests.toy_gpu_suite import CUDA, START, TORCH
+from tests.toy_gpu_bundles import bundle
+from tests.toy_gpu_suite import CUDA, START, TORCH, large
 
 pytestmark = pytest.mark.skipif(not visible_gpus(), reason="this machine has no NVIDIA GPU")
 
@@ -22,6 +27,14 @@ SETTINGS = EvaluatorSettings(call_timeout_seconds=4.0, gpu_max_samples=30)
 @pytest.fixture(scope="module")
 def evaluator() -> Iterator[LocalEvaluator]:
     with LocalEvaluator(SUITE, settings=SETTINGS) as evaluator:
+        yield evaluator
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEvaluator]:
+    """With a cache: a torch extension takes a minute to build."""
+    cache = tmp_path_factory.mktemp("cache")
+    with LocalEvaluator(SUITE, settings=SETTINGS, cache_folder=cache) as evaluator:
         yield evaluator
 
 
@@ -91,6 +104,62 @@ def test_fresh_processes_agree(evaluator: LocalEvaluator) -> None:
         assert isinstance(outcome, Passed)
         means.append(statistics.mean(math.log(m.latency_us) for m in outcome.measurements))
     assert statistics.stdev(means) < 0.02
+
+
+BINDINGS = [
+    pytest.param("torch", marks=pytest.mark.skipif(not find_nvcc(), reason="no nvcc")),
+    pytest.param(
+        "tvm-ffi",
+        marks=pytest.mark.skipif(
+            not find_nvcc() or find_spec("tvm_ffi") is None, reason="no nvcc, or no apache-tvm-ffi"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("entry", ["into", "made", "named"])
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_a_published_kernel_is_built_ahead_verified_and_timed(
+    bundles: LocalEvaluator, binding: Binding, entry: str
+) -> None:
+    outcome = evaluate(bundles, "cuda", bundle(binding, entry).text()).outcome
+    assert isinstance(outcome, Passed), outcome
+    for row in outcome.measurements:
+        assert row.floor_us * 0.9 < row.latency_us < 5000
+        assert not [flag for flag in row.flags if "waits for the GPU" in flag]
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_a_published_kernel_that_is_wrong_is_told_so(
+    bundles: LocalEvaluator, binding: Binding
+) -> None:
+    outcome = failure(bundles, "cuda", bundle(binding, "into", factor=1.5).text())
+    assert outcome.status is Status.INCORRECT_NUMERICAL
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_a_published_kernel_is_as_fast_as_it_is_behind_the_c_abi(
+    bundles: LocalEvaluator, binding: Binding
+) -> None:
+    bound, plain = (
+        evaluate(bundles, "cuda", source).outcome
+        for source in (bundle(binding, "into").text(), CUDA)
+    )
+    assert isinstance(bound, Passed)
+    assert isinstance(plain, Passed)
+    for mine, theirs in zip(bound.measurements, plain.measurements, strict=True):
+        assert abs(math.log(mine.latency_us / theirs.latency_us)) < 0.05
+
+
+@pytest.mark.parametrize("binding", BINDINGS[1:])
+def test_a_cuda_program_is_judged_as_the_solution_that_it_is_exported_as(
+    bundles: LocalEvaluator, binding: Binding
+) -> None:
+    task = large.tasks[0]
+    exported = solution_of(Candidate("cuda", CUDA), task, name="a", author="b", hardware="cuda")
+    assert exported.spec.binding == binding
+    outcome = bundles.evaluate(task.name, candidate_of(exported, task)).outcome
+    assert isinstance(outcome, Passed), outcome
 
 
 SIDE_STREAM = """\

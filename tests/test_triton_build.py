@@ -12,6 +12,8 @@ from harness.evaluate.launcher import WarmParent
 from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.triton_build import TritonBuilder
+from harness.interchange.importing import candidate_of
+from harness.interchange.solution import Solution
 from tests.toy_gpu_suite import START, suite
 
 pytest.importorskip("triton")
@@ -42,6 +44,30 @@ def test_every_variant_of_a_kernel_is_in_the_archive(builder: TritonBuilder) -> 
     binaries = [name for name in names(built) if name.endswith(".cubin")]
     # columns of 8, 64 (33), 32 (17) and 1; n a multiple of 16 in none
     assert len(binaries) == 4
+
+
+def test_a_solution_of_several_files_is_compiled_ahead(builder: TritonBuilder) -> None:
+    kernel, _, _ = START.partition("\n\ndef run")
+    entry = (
+        "import triton\nfrom .kernel import scale_rows\n\n\ndef run(x, scale, y, total):\n"
+        "    rows, n = x.shape\n"
+        "    scale_rows[(rows,)](x, scale, y, total, n, triton.next_power_of_2(n))\n"
+    )
+    solution = Solution.model_validate(
+        {
+            "name": "two files",
+            "definition": TASK.name,
+            "author": "somebody",
+            "spec": {"language": "triton", "target_hardware": ["cuda"], "entry_point": "a.py::run"},
+            "sources": [
+                {"path": "a.py", "content": entry},
+                {"path": "kernel.py", "content": kernel + "\n"},
+            ],
+        }
+    )
+    built = builder.build(candidate_of(solution, TASK).source, TASK.signature, WORKLOADS)
+    assert isinstance(built, Built), built
+    assert len([name for name in names(built) if name.endswith(".cubin")]) == 4
 
 
 def test_equal_content_is_built_once(builder: TritonBuilder, tmp_path: Path) -> None:

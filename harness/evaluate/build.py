@@ -1,11 +1,12 @@
 """Builds C++ and CUDA candidates in the sandbox; equal content is built once.
 
-Key of a built library: source, header, flags, compiler versions, CPU. The builder runs in processes
-of its own, sees no key and no project, and can write its job folder only.
+Key of a built library: files, flags, versions of the compiler and of what it is bound with, CPU.
+The builder runs in processes of its own, sees no key and no project, and can write its job folder
+only.
 
-Covered: languages cpp (g++ or clang++) and cuda (nvcc), time-outs, output that is no ordinary file,
-readable errors.
-Not covered: Triton (triton_build.py).
+Covered: languages cpp (g++ or clang++) and cuda (nvcc), programs of several files, time-outs,
+output that is no ordinary file, readable errors.
+Not covered: Triton (triton_build.py); the flags of published kernels' bindings (bindings.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ from harness.types import JsonObject, canonical_json, content_hash
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 MAX_LIBRARY_BYTES = 64 << 20
+_BUNDLE_FILE_BYTES = 1 << 30  # torch's headers preprocessed: 10 MB a file, several at a time
+_LIBRARY = "candidate.so"
 _ERROR_LINES = 12
 
 
@@ -74,12 +77,18 @@ def compiler() -> str:
 @dataclass(frozen=True)
 class Toolchain:
     """How a library is built. command: compiler and flags. source: the file's name. readable:
-    folders that the sandbox must show beside the system's."""
+    folders that the sandbox must show beside the system's. libraries: flags that come after the
+    sources."""
 
     command: tuple[str, ...]
     source: str
     version: str
     readable: tuple[Path, ...] = ()
+    libraries: tuple[str, ...] = ()
+
+    @property
+    def cuda(self) -> bool:
+        return self.source.endswith(".cu")
 
 
 def cpp_toolchain() -> Toolchain:
@@ -105,6 +114,14 @@ def cuda_toolchain(capability: int) -> Toolchain:
     return Toolchain((nvcc, *flags), "candidate.cu", nvcc_version() or "unknown", (home,))
 
 
+@dataclass(frozen=True)
+class _Room:
+    """How long a build may take, and how large a file and the temporary folder may get."""
+
+    seconds: float
+    file_bytes: int
+
+
 class Builder:
     """Builds with one warm parent, several at a time. `folder` keeps what was built, if given."""
 
@@ -118,40 +135,59 @@ class Builder:
         self._parent = parent
         self._store = BuildStore(folder, ".so")
         self._settings = settings
-        self._toolchain = toolchain or cpp_toolchain()
+        self.toolchain = toolchain or cpp_toolchain()
 
     def build(self, source: str, header: str) -> Built | BuildFailure:
         """The library of a source. A failure is a result; raises InfraError for our own faults."""
-        tools = self._toolchain
-        parts = [source, header, tools.command[1:], tools.version, cpu_fingerprint()]
-        return self._store.get_or_make(parts, lambda: self._compile(source, header))
+        tools = self.toolchain
+        files = {tools.source: source, "task.h": header}
+        room = _Room(self._settings.build_timeout_seconds, MAX_LIBRARY_BYTES)
+        return self._build(tools, files, [tools.source], room)
 
-    def _compile(self, source: str, header: str) -> Built | BuildFailure:
+    def build_files(
+        self, tools: Toolchain, files: Mapping[str, str], compiled: Sequence[str]
+    ) -> Built | BuildFailure:
+        """The library of a published kernel's files. compiled: those that the compiler is given.
+        As `build`, with more time and space."""
+        room = _Room(self._settings.bundle_build_seconds, _BUNDLE_FILE_BYTES)
+        return self._build(tools, files, compiled, room)
+
+    def _build(
+        self, tools: Toolchain, files: Mapping[str, str], compiled: Sequence[str], room: _Room
+    ) -> Built | BuildFailure:
+        flags = [*tools.command[1:], *tools.libraries]
+        parts = [dict(files), list(compiled), flags, tools.version, cpu_fingerprint()]
+        return self._store.get_or_make(parts, lambda: self._compile(tools, files, compiled, room))
+
+    def _compile(
+        self, tools: Toolchain, files: Mapping[str, str], compiled: Sequence[str], room: _Room
+    ) -> Built | BuildFailure:
         folder = Path(tempfile.mkdtemp(prefix="harness-build-"))
         started = time.perf_counter()
         try:
-            (folder / self._toolchain.source).write_text(source)
-            (folder / "task.h").write_text(header)
+            for name, content in files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(content, encoding="utf-8")
             result = self._parent.run_command(
-                [*self._toolchain.command, "-o", "candidate.so", self._toolchain.source],
+                [*tools.command, "-o", _LIBRARY, *compiled, *tools.libraries],
                 job_folder=folder,
                 limits=Limits(
                     pids=32,
                     memory_bytes=self._settings.build_memory_bytes,
-                    file_bytes=MAX_LIBRARY_BYTES,
-                    cpu_seconds=int(self._settings.build_timeout_seconds) + 1,
+                    file_bytes=room.file_bytes,
+                    cpu_seconds=int(room.seconds) + 1,
                     open_files=256,
                 ),
                 environment=worker_environment(1),
-                timeout_seconds=self._settings.build_timeout_seconds,
-                readable=self._toolchain.readable,
+                timeout_seconds=room.seconds,
+                readable=tools.readable,
             )
             seconds = time.perf_counter() - started
             if result.timed_out:
                 return BuildFailure("the compiler did not finish in time", True, seconds)
             if result.returncode != 0:
                 return BuildFailure(useful_lines(result.stderr), False, seconds)
-            return Built(_read_library(folder / "candidate.so"), seconds)
+            return Built(_read_library(folder / _LIBRARY), seconds)
         except OSError as error:
             raise building_failed(error) from error
         finally:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from harness.environment import fingerprint
+from harness.environment import fingerprint, packages
 from harness.errors import EnvironmentMissing, UsageError
 from harness.evaluate import EVALUATOR_PROTOCOL
 from harness.evaluate.cache import Cache
@@ -245,6 +245,7 @@ class LocalEvaluator:
             "settings": self._settings.to_json(),
             "protocol": EVALUATOR_PROTOCOL,
             "machine": fingerprint(),
+            "tvm_ffi": packages()["apache-tvm-ffi"],  # what bundles are built with and run on
             "isolation": self._isolation.way,
         }
         return content_hash(canonical_json(conditions))

@@ -1,6 +1,7 @@
 """The CPU of this machine as a backend of the evaluator: C++ and Python candidates, one judge.
 
-Covered: building, the judge, peaks, what a cache key and a manifest need to know.
+Covered: building (bundles of published kernels too, bundle.py), the judge, peaks, what a cache key
+and a manifest need to know.
 Not covered: GPUs (local_gpu.py); caching and the evaluator itself (local.py).
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from harness.environment import cores, fingerprint
 from harness.errors import UsageError
+from harness.evaluate.bindings import BuiltBundle, build_bundle, bundle_of
 from harness.evaluate.build import FLAGS, Builder, BuildFailure, Built, compiler
 from harness.evaluate.cache import Cache
 from harness.evaluate.header import cpp_header, python_interface
@@ -98,10 +100,16 @@ class CpuBackend:
     ) -> tuple[JsonObject | Failed, float]:
         if candidate.language == "python":
             if task.libraries == "forbidden":
-                why = "the task forbids libraries, and a python program runs on torch"
-                return Failed(Status.REJECTED, Stage.BUILD, "library", why), 0.0
+                return _runs_on_torch("a python program"), 0.0
             return {"code": base64.b64encode(candidate.source.encode()).decode()}, 0.0
-        return library(self._builder.build(candidate.source, cpp_header(task.signature)))
+        bundle = bundle_of(candidate, task.signature)
+        if isinstance(bundle, Failed):
+            return bundle, 0.0
+        if bundle is None:
+            return library(self._builder.build(candidate.source, cpp_header(task.signature)))
+        if task.libraries == "forbidden":
+            return _runs_on_torch("a kernel with this binding"), 0.0
+        return imported(build_bundle(self._builder, bundle, task.signature))
 
     def ask(self, request: JsonObject) -> JsonObject:
         return self._judge.ask(request)
@@ -112,6 +120,18 @@ def library(built: Built | BuildFailure) -> tuple[JsonObject | Failed, float]:
     if isinstance(built, BuildFailure):
         return build_failed(built), built.seconds
     return {"code": base64.b64encode(built.code).decode()}, built.seconds
+
+
+def imported(built: BuiltBundle | BuildFailure) -> tuple[JsonObject | Failed, float]:
+    """The same of a bundle."""
+    if isinstance(built, BuildFailure):
+        return build_failed(built), built.seconds
+    return built.program, built.seconds
+
+
+def _runs_on_torch(what: str) -> Failed:
+    why = f"the task forbids libraries, and {what} runs on torch"
+    return Failed(Status.REJECTED, Stage.BUILD, "library", why)
 
 
 def judge_setup(

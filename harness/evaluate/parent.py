@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -60,6 +61,8 @@ def main() -> NoReturn:
         importlib.import_module(name)
     if preload == "triton-build":
         os.nice(_BUILDS_GIVE_WAY)
+    if preload != "none":
+        _prepare_tvm_ffi()
     if "triton" in preload:
         triton_ahead.warm_up(compiles=preload == "triton-build")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no reaping
@@ -79,6 +82,15 @@ def main() -> NoReturn:
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(json.dumps(answer).encode())
+
+
+def _prepare_tvm_ffi() -> None:
+    """Import TVM-FFI where it is installed, for kernels that are bound with it (bundle.py). The
+    variable keeps it from asking torch for a GPU, and from building an exchange of tensors for a
+    torch that has none (before 2.10)."""
+    if importlib.util.find_spec("tvm_ffi") is not None:
+        os.environ["TVM_FFI_DISABLE_TORCH_C_DLPACK"] = "1"
+        importlib.import_module("tvm_ffi")
 
 
 def _start(request: JsonObject, descriptors: list[int], control: socket.socket) -> JsonObject:

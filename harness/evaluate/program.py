@@ -94,9 +94,10 @@ class Batch:
 @dataclass(frozen=True)
 class Program:
     """What a side runs. code: the shared library (cpp, cuda) or the source (python, triton), as
-    bytes. kernels: a tar file of what was compiled ahead (triton); complete: it is all that the
-    search workloads need. submission: it is inspected, not scored (inspected_side.py). baseline:
-    ours, so that its calls need not be looked at."""
+    bytes. kernels: a tar file of what was compiled ahead (triton; the library of a bundle, whose
+    language is python); complete: it is all that the search workloads need. submission: it is
+    inspected, not scored (inspected_side.py). baseline: ours, so that its calls need not be looked
+    at."""
 
     language: Language
     code: bytes
@@ -263,6 +264,17 @@ def pack(folder: Path) -> bytes:
                 if buffer.tell() + record.size > MAX_KERNEL_BYTES:
                     break
                 archive.addfile(record, file)
+    return buffer.getvalue()
+
+
+def pack_files(files: Mapping[str, bytes]) -> bytes:
+    """A tar file of contents by name."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            record = tarfile.TarInfo(name)
+            record.size = len(content)
+            archive.addfile(record, io.BytesIO(content))
     return buffer.getvalue()
 
 

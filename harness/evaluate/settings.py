@@ -174,6 +174,9 @@ class EvaluatorSettings:
     call_timeout_seconds: float = 10.0
     load_timeout_seconds: float = 20.0
     build_timeout_seconds: float = 60.0
+    bundle_build_seconds: float = 300.0
+    """A published kernel's files are compiled one after the other; each that includes
+    torch/extension.h takes 20 to 60 s."""
 
     worker_memory_bytes: int = 4 << 30
     gpu_worker_memory_bytes: int = 32 << 30
