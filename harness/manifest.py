@@ -44,7 +44,7 @@ def write_comparison(
         "resolved": resolved.to_json(),
         "llm": llm_to_json(resolved),
         "evaluator": described,
-        "machine": environment.fingerprint(),
+        "machine": described.pop("machine", None) or environment.fingerprint(),
         "packages": environment.packages(),
         "deviations": {
             needed.name: needed.deviations

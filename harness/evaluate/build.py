@@ -123,7 +123,9 @@ class Builder:
     def build(self, source: str, header: str) -> Built | BuildFailure:
         """The library of a source. A failure is a result; raises InfraError for our own faults."""
         tools = self._toolchain
-        parts = [source, header, tools.command[1:], tools.version, cpu_fingerprint()]
+        # A GPU's library may be built on one machine and run on another.
+        host = cpu_fingerprint() if "-march=native" in tools.command else ""
+        parts = [source, header, tools.command[1:], tools.version, host]
         return self._store.get_or_make(parts, lambda: self._compile(source, header))
 
     def _compile(self, source: str, header: str) -> Built | BuildFailure:

@@ -22,7 +22,9 @@ class Price:
     source: str
 
 
-_H100_PAGE = "https://techbytes.app/posts/serverless-gpu-pricing-matrix-modal-replicate-lambda-2026/"
+_H100_PAGE = (
+    "https://techbytes.app/posts/serverless-gpu-pricing-matrix-modal-replicate-lambda-2026/"
+)
 _CORE_PAGE = "https://www.beam.cloud/blog/modal-pricing-explained"
 _MEMORY_PAGE = "https://finops.apis.io/finops/modal/modal-finops/"
 

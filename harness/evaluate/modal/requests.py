@@ -14,7 +14,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ import harness
 from harness.evaluate import EVALUATOR_PROTOCOL
 from harness.types import Candidate, JsonObject, content_hash
 
-Operation = Literal["evaluate", "confirm", "build", "examine"]
+Operation = Literal["evaluate", "confirm", "build", "examine", "version"]
 Refusal = Literal["wrong_gpu", "version", "harness"]
 
 MAX_ANSWER_BYTES = 64 << 20
@@ -38,16 +38,19 @@ class BadAnswer(ValueError):
 class Work:
     """One request. gpu: what the device's name must contain, or None on a CPU. secret: of this
     request alone, so that a container never holds what another one's inputs derive from. builds:
-    files of the build folder, by name."""
+    files of the build folder, by name, in hexadecimal digits. capability_of, phase: of a build,
+    for which GPU and for which workloads."""
 
     operation: Operation
-    suite: str
-    task: str
-    candidates: tuple[Candidate, ...]
-    settings: JsonObject
-    secret: bytes
-    gpu: str | None
-    builds: dict[str, bytes]
+    suite: str = ""
+    task: str = ""
+    candidates: tuple[Candidate, ...] = ()
+    settings: JsonObject = field(default_factory=dict, hash=False)
+    secret: bytes = b""
+    gpu: str | None = None
+    builds: dict[str, str] = field(default_factory=dict, hash=False)
+    capability_of: str = ""
+    phase: str = "search"
 
     def encode(self) -> bytes:
         """The bytes of a request, with the version of this code."""
@@ -60,7 +63,9 @@ class Work:
             "settings": self.settings,
             "secret": self.secret.hex(),
             "gpu": self.gpu,
-            "builds": {name: data.hex() for name, data in self.builds.items()},
+            "builds": self.builds,
+            "capability_of": self.capability_of,
+            "phase": self.phase,
         }
         return encode(body)
 
