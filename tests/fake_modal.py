@@ -13,7 +13,6 @@ threads of this process, at most `containers` at once.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import itertools
 import pickle
@@ -93,6 +92,12 @@ class FakeModal:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+
+    def forget(self, run: Callable[[bytes], bytes]) -> None:
+        """Answer with `run` from now on, without faults, and count calls from 1 again."""
+        self.run, self.faults = run, {}
+        self.calls.clear()
+        self._numbers = itertools.count(1)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -305,6 +310,7 @@ class _Answers:
     async def FunctionGetOutputs(self, request):
         call = self.fake.calls.get(request.function_call_id)
         if call is None or call.fault == "expired":
+            await asyncio.sleep(min(0.1, request.timeout))
             return api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=0)
         if call.fault == "contact" and call.contacts < 8:  # more than Modal itself asks again
             call.contacts += 1
@@ -333,7 +339,3 @@ def _metadata(function_id: str, name: str) -> api_pb2.FunctionHandleMetadata:
 def _data(function: api_pb2.Function) -> api_pb2.FunctionData:
     ranked = api_pb2.FunctionData.RankedFunction(rank=0, function=function)
     return api_pb2.FunctionData(function_name=function.function_name, ranked_functions=[ranked])
-
-
-def content_md5(data: bytes) -> str:
-    return base64.b64encode(hashlib.md5(data).digest()).decode()
