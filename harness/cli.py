@@ -1,8 +1,8 @@
 """The command line: `harness COMMAND`. A thin shell; every command calls one function elsewhere.
 
 Commands that make or read comparisons are in `cli_compare.py`, those that look at one thing in
-`cli_inspect.py`, the one about submissions in `cli_leaderboard.py`; `docs/cli.md` is generated from
-their --help by `cli_docs.py`.
+`cli_inspect.py`, the one about submissions in `cli_leaderboard.py`, those about Modal in
+`cli_modal.py`; `docs/cli.md` is generated from their --help by `cli_docs.py`.
 
 Exit status: 0 done; 1 an error (one message on standard error, never a traceback); 2 the request
 is wrong; 3 a comparison ended with paused or failed runs; 130 interrupted. An unexpected error is
@@ -17,7 +17,7 @@ import traceback
 
 import typer
 
-from harness import cli_compare, cli_inspect, cli_leaderboard
+from harness import cli_compare, cli_inspect, cli_leaderboard, cli_modal
 from harness.errors import HarnessError, UsageError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app = typer.Typer(
 cli_compare.register(app)
 cli_inspect.register(app)
 cli_leaderboard.register(app)
+cli_modal.register(app)
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ from harness.environment import cores
 from harness.errors import EnvironmentMissing, HarnessError, InfraError, LogError
 from harness.evaluate import Evaluator
 from harness.evaluate.machine import busy
+from harness.evaluate.modal.ledger import spent_in_words
 from harness.evaluators import MakeEvaluator, chosen_evaluator
 from harness.folder import check_same, locked, read_manifest, write_text, write_unstarted
 from harness.grid import Grid, Outcome, RunKey, finished_outcome, grid_keys
@@ -188,6 +189,8 @@ class Comparison:
                     complete = self._confirm(evaluator, outcomes)
                     if (held := write_device_lock(self._folder, evaluator)) is not None:
                         self._view.say(held)
+                    if (spent := spent_in_words(self._folder)) is not None:
+                        self._view.say(spent)
             else:
                 complete = True
             self._view.phase("done" if not self._stop.is_set() else "stopped")

@@ -375,7 +375,7 @@ print(json.dumps({
 
 
 def test_64_candidates_at_once_leave_the_client_small(tmp_path: Path) -> None:
-    with service(ToyContainer(seconds=3.0), containers=64) as fake:
+    with service(ToyContainer(seconds=1.5), containers=64) as fake:
         done = subprocess.run(
             [sys.executable, "-c", CLIENT, str(tmp_path)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},

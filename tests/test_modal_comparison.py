@@ -3,6 +3,7 @@ judge of the CPU suite in the containers."""
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from test_compare import essence
 from toy_container import NamedToyEvaluator, RealContainer, ToyContainer
 from toy_evaluator import maker
 
-from harness.compare import FINISHED, INCOMPLETE, compare
+from harness.compare import FINISHED, INCOMPLETE, build_report, compare
 from harness.config import ComparisonRequest, Resolved, resolve
 from harness.costs import ask_about_containers
 from harness.errors import UsageError
@@ -25,6 +26,7 @@ from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.modal.client import ModalEvaluator
 from harness.evaluate.modal.ledger import read_ledger
 from harness.evaluate.modal.options import ModalOptions
+from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluators import MakeEvaluator, comparison_secret, evaluator_settings
 from harness.folder import read_manifest
 from harness.runlog import read_events, read_text
@@ -44,6 +46,23 @@ def on_modal(resolved: Resolved, folder: Path) -> ModalEvaluator:
         folder,
         options=resolved.modal,
         settings=evaluator_settings(resolved),
+        secret=comparison_secret(folder),
+        patience=QUICK,
+    )
+
+
+BRIEF = EvaluatorSettings(
+    search_blocks=2, search_max_blocks=2, confirm_min_blocks=2, confirm_max_blocks=2,
+)  # fmt: skip
+
+
+def briefly_on_modal(resolved: Resolved, folder: Path) -> ModalEvaluator:
+    """With few blocks: what is looked at is verdicts, not times."""
+    return ModalEvaluator(
+        resolved.suite,
+        folder,
+        options=ModalOptions(),
+        settings=BRIEF,
         secret=comparison_secret(folder),
         patience=QUICK,
     )
@@ -137,11 +156,10 @@ def verdict(evaluator: LocalEvaluator | ModalEvaluator, candidate: Candidate) ->
 def test_the_cpu_suite_gets_the_verdicts_of_the_local_evaluator(tmp_path: Path) -> None:
     request = ComparisonRequest(
         tasks="matmul", methods="best_of_n", seeds="1", budget="2", evaluator="modal",
-        confirm_seconds=1.0,
     )  # fmt: skip
     with closing(RealContainer()) as container, service(container) as fake:
         fake.faults = every_fifth(("timeout", "terminated", "expired"))
-        assert run(tmp_path, on_modal, request)[0] == FINISHED
+        assert run(tmp_path, briefly_on_modal, request)[0] == FINISHED
         (log,) = tmp_path.glob("runs/*/*/*")
         logged = [e for e in read_events(log) if e["kind"] == "evaluation"]
         assert any(call.fault for call in fake.calls.values())
@@ -151,7 +169,7 @@ def test_the_cpu_suite_gets_the_verdicts_of_the_local_evaluator(tmp_path: Path) 
             assert local.evaluate("matmul", candidate).status == event["status"]
         remote = ModalEvaluator(
             "cpu", tmp_path / "programs", options=ModalOptions(), secret=b"s" * 32,
-            settings=evaluator_settings(resolve(request)), patience=QUICK,
+            settings=BRIEF, patience=QUICK,
         )  # fmt: skip
         for source in PROGRAMS.values():
             candidate = Candidate("cpp", source)
@@ -175,3 +193,19 @@ def test_the_cost_is_shown_and_asked_for_above_the_limit(monkeypatch: pytest.Mon
     with pytest.raises(UsageError, match="--yes"):
         ask_about_containers(large, False, console)
     ask_about_containers(large, True, console)
+
+
+def test_the_report_has_latencies_by_the_canary_beside_the_measured_ones(tmp_path: Path) -> None:
+    request = REQUEST.model_copy(update={"tasks": "softmax", "seeds": "1", "budget": "1"})
+    with service(ToyContainer()):
+        run(tmp_path, on_modal, request)
+    manifest = tmp_path / "comparison.json"
+    data = json.loads(manifest.read_text())
+    data["evaluator"]["modal"]["canary_reference_us"] = 80.0  # the confirming container: 100
+    manifest.write_text(json.dumps(data))
+    report = build_report(tmp_path).parent
+    rows = list(csv.DictReader((report / "workloads.csv").open()))
+    assert rows
+    for row in rows:
+        slower = float(row["latency_us"]) * 0.8
+        assert float(row["latency_by_canary_us"]) == pytest.approx(slower, rel=1e-4)

@@ -101,3 +101,16 @@ def deployed_functions(name: str, client: modal.Client) -> dict[str, bool]:
         except (modal.exception.Error, OSError) as error:
             raise EnvironmentMissing(f"Modal cannot be asked: {error}") from error
     return found
+
+
+def ask_once(name: str, request: bytes, client: modal.Client) -> object:
+    """What the smallest function answers, without a ledger. Raises EnvironmentMissing."""
+    try:
+        found: modal.Function[[bytes], bytes, bytes] = modal.Function.from_name(
+            name, "version", client=client
+        )
+        return found.remote(request)
+    except (modal.exception.Error, OSError) as error:
+        raise EnvironmentMissing(
+            f"The app {name!r} does not answer: {error} Run `harness modal deploy`."
+        ) from error

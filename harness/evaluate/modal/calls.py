@@ -36,7 +36,7 @@ from modal import _serialization
 from harness.errors import EnvironmentMissing, InfraError
 from harness.evaluate.modal.ledger import Ledger, spending
 from harness.evaluate.modal.options import FunctionName, ModalOptions, function
-from harness.evaluate.modal.requests import Answer, BadAnswer, answer_from_bytes
+from harness.evaluate.modal.requests import Answer, BadAnswer, Work, answer_from_bytes
 
 TOKEN_ADVICE = (
     "Make one at modal.com/settings/tokens and set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or run "
@@ -162,13 +162,17 @@ class Calls:
         self._lock = threading.Lock()
 
     def run(
-        self, key: str, name: FunctionName, request: bytes, read: Callable[[Answer], T]
+        self,
+        key: str,
+        name: FunctionName,
+        work: Work,
+        read: Callable[[Answer], T],
     ) -> tuple[T, Answer]:
         """The answer to a request and what `read` makes of it (which may raise BadAnswer).
 
         key: equal requests have equal ones. Raises InfraError, EnvironmentMissing.
         """
-        why = ""
+        why, request = "", work.encode()
         pause = self._patience.pause_seconds
         for entry in self._ledger.open_calls(key):
             try:
@@ -180,7 +184,7 @@ class Calls:
                 time.sleep(pause)
                 pause *= 2
             with self._admission.admitted(name):
-                n = self._ledger.intent(key, name)
+                n = self._ledger.intent(key, name, work.task)
                 try:
                     call = self._function(name).spawn(request)
                 except (modal.exception.Error, OSError) as error:

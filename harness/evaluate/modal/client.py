@@ -27,7 +27,7 @@ from harness.evaluate import EVALUATOR_PROTOCOL
 from harness.evaluate.cache import Cache
 from harness.evaluate.header import cpp_header, python_interface
 from harness.evaluate.modal.calls import Calls, Patience, connect
-from harness.evaluate.modal.ledger import Ledger, spending
+from harness.evaluate.modal.ledger import Ledger
 from harness.evaluate.modal.options import FunctionName, ModalOptions, function
 from harness.evaluate.modal.pins import image_facts
 from harness.evaluate.modal.prices import sources
@@ -197,7 +197,7 @@ class ModalEvaluator:
             self._options.device if self._on_gpu else None,
             builds,
         )
-        record, _ = self._calls.run(key, name, work.encode(), read)
+        record, _ = self._calls.run(key, name, work, read)
         return record
 
     def _built(
@@ -234,7 +234,7 @@ class ModalEvaluator:
             return builds
 
         def make() -> JsonObject:
-            return self._calls.run(key, "build", work.encode(), read)[0]
+            return self._calls.run(key, "build", work, read)[0]
 
         return self._cache.get_or_make(key, make)[0]
 
@@ -257,9 +257,7 @@ class ModalEvaluator:
             return {**answer.result, "container": answer.container}
 
         name: FunctionName = "evaluate_gpu" if self._on_gpu else "evaluate_cpu"
-        return self._cache.get_or_make(
-            key, lambda: self._calls.run(key, name, work.encode(), read)[0]
-        )[0]
+        return self._cache.get_or_make(key, lambda: self._calls.run(key, name, work, read)[0])[0]
 
     def _require(self, task: Task, language: Language) -> None:
         languages = _ON_GPU if self._on_gpu else _ANYWHERE
@@ -292,15 +290,6 @@ class ModalEvaluator:
         with self._lock:
             self._hits += hit
             self._misses += not hit
-
-    def spent(self) -> str:
-        """What the comparison's calls come to, in words."""
-        total = spending(self._ledger.entries())
-        dollars = "at unknown prices" if total.dollars is None else f"about ${total.dollars:.2f}"
-        return (
-            f"Modal: {total.calls} calls ({total.lost} lost, {total.open_calls} open), "
-            f"{total.seconds:.0f} s of containers, {dollars}."
-        )
 
 
 def _evaluation(record: JsonObject, task: Task, candidate: Candidate) -> Evaluation:

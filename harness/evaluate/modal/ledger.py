@@ -2,7 +2,7 @@
 
 Each line has `n` (the call's number, from 1), `kind` and `t` (seconds since the epoch):
 
-    intent    key (of the request), function: before anything is sent
+    intent    key (of the request), function, task: before anything is sent
     call      call_id: the container may be running from here on; a resumed comparison waits for it
     answer    seconds, dollars, and where it ran (container): it was paid, and its result is kept
     lost      why, seconds, dollars: it will not answer; seconds is what it can have cost at most
@@ -35,6 +35,7 @@ class Entry:
     n: int
     key: str
     function: str
+    task: str = ""
     call_id: str | None = None
     ended: str = ""
     seconds: float = 0.0
@@ -65,12 +66,12 @@ class Ledger:
                 if entry.key == key and entry.call_id and entry.ended != "lost"
             ]
 
-    def intent(self, key: str, function: str) -> int:
+    def intent(self, key: str, function: str, task: str) -> int:
         """The number of a new call."""
         with self._lock:
             n = max(self._entries, default=0) + 1
-            self._entries[n] = Entry(n, key, function)
-            self._write(n, "intent", {"key": key, "function": function})
+            self._entries[n] = Entry(n, key, function, task)
+            self._write(n, "intent", {"key": key, "function": function, "task": task})
             return n
 
     def called(self, n: int, call_id: str) -> None:
@@ -154,7 +155,7 @@ def read_ledger(folder: Path) -> list[Entry]:
 def _apply(entries: dict[int, Entry], fields: JsonObject) -> None:
     n, kind = int(fields["n"]), fields["kind"]
     if kind == "intent":
-        entries[n] = Entry(n, fields["key"], fields["function"])
+        entries[n] = Entry(n, fields["key"], fields["function"], fields["task"])
         return
     entry = entries[n]
     if kind == "call":
@@ -188,4 +189,16 @@ def spending(entries: Iterable[Entry]) -> Spending:
         open_calls=sum(not entry.ended for entry in calls),
         seconds=sum(entry.seconds for entry in calls),
         dollars=sum(known) if len(known) == len(calls) else None,
+    )
+
+
+def spent_in_words(folder: Path) -> str | None:
+    """What the containers of a comparison came to; None where there were none. Raises LogError."""
+    total = spending(read_ledger(folder))
+    if not total.calls:
+        return None
+    dollars = "at unknown prices" if total.dollars is None else f"about ${total.dollars:.2f}"
+    return (
+        f"Modal: {total.calls} calls ({total.lost} lost, {total.open_calls} open), "
+        f"{total.seconds:.0f} s of containers, {dollars}."
     )
