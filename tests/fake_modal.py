@@ -187,6 +187,12 @@ def refusal(kind: str, message: str) -> bytes:
     return encode(body)
 
 
+def known(kind: Any, **fields: Any) -> Any:
+    """A message, without the fields that this release of the package does not know."""
+    names = {field.name for field in kind.DESCRIPTOR.fields}
+    return kind(**{name: value for name, value in fields.items() if name in names})
+
+
 def _service(fake: FakeModal) -> Any:
     """The servicer: what is not defined below is UNIMPLEMENTED."""
 
@@ -242,7 +248,7 @@ class _Answers:
 
     def AppPublish(self, request):
         self.fake.apps[request.name] = dict(request.function_ids)
-        return api_pb2.AppPublishResponse(url="https://modal.invalid/app", deployed_at=1.0)
+        return known(api_pb2.AppPublishResponse, url="https://modal.invalid/app", deployed_at=1.0)
 
     def MountGetOrCreate(self, _):
         metadata = api_pb2.MountHandleMetadata(content_checksum_sha256_hex="0" * 64)
@@ -260,8 +266,10 @@ class _Answers:
 
     def ImageGetOrCreate(self, _):
         result = api_pb2.GenericResult(status=SUCCESS)
-        metadata = api_pb2.ImageMetadata(
-            image_builder_version="2025.06", python_version_info="Python 3.12.3"
+        metadata = known(
+            api_pb2.ImageMetadata,
+            image_builder_version="2025.06",
+            python_version_info="Python 3.12.3",
         )
         return api_pb2.ImageGetOrCreateResponse(
             image_id=self.fake.new_id("im"), result=result, metadata=metadata
@@ -275,7 +283,8 @@ class _Answers:
 
     def FunctionCreate(self, request):
         self.fake.functions[request.existing_function_id] = request.function
-        return api_pb2.FunctionCreateResponse(
+        return known(
+            api_pb2.FunctionCreateResponse,
             function_id=request.existing_function_id,
             function_data=_data(request.function),
             handle_metadata=_metadata(request.existing_function_id, request.function.function_name),
@@ -285,7 +294,8 @@ class _Answers:
         function_id = self.fake.apps.get(request.app_name, {}).get(request.object_tag)
         if function_id is None:
             raise GRPCError(Status.NOT_FOUND, f"no {request.app_name}/{request.object_tag}")
-        return api_pb2.FunctionGetResponse(
+        return known(
+            api_pb2.FunctionGetResponse,
             function_id=function_id,
             function=_data(self.fake.functions[function_id]),
             handle_metadata=_metadata(function_id, request.object_tag),
@@ -327,7 +337,8 @@ class _Answers:
 
 
 def _metadata(function_id: str, name: str) -> api_pb2.FunctionHandleMetadata:
-    return api_pb2.FunctionHandleMetadata(
+    return known(
+        api_pb2.FunctionHandleMetadata,
         function_name=name,
         function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION,
         definition_id=f"de-{function_id}",

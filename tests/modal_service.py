@@ -21,6 +21,12 @@ QUICK = Patience(pause_seconds=0.01, poll_seconds=0.5, lost_contacts=3)
 SETTINGS = EvaluatorSettings()
 
 
+def forget_client() -> None:
+    """Let this process's Modal client be made anew (1.5 and 1.6 name this differently)."""
+    forget = getattr(_Client, "_set_env_client", None) or _Client.set_env_client
+    forget(None)
+
+
 @contextmanager
 def service(
     run: Callable[[bytes], bytes],
@@ -35,13 +41,13 @@ def service(
         patch.setenv("MODAL_TOKEN_ID", "ak-fake")
         patch.setenv("MODAL_TOKEN_SECRET", SECRET)
         patch.setenv("MODAL_CONFIG_PATH", "/nonexistent/modal.toml")
-        _Client._set_env_client(None)
+        forget_client()
         if deployed:
             app.deploy(APP, gpu, containers, connect())
         try:
             yield fake
         finally:
-            _Client._set_env_client(None)
+            forget_client()
 
 
 def evaluator(

@@ -14,7 +14,7 @@ from pathlib import Path
 import fake_modal
 import pytest
 from fake_modal import FAULTS, FakeModal, refusal
-from modal_service import evaluator, service
+from modal_service import evaluator, forget_client, service
 from toy_container import ToyContainer
 
 from harness.errors import EnvironmentMissing, InfraError, UsageError
@@ -233,13 +233,11 @@ def test_without_an_app_the_user_is_told_to_deploy_it(fake: FakeModal, tmp_path:
 def test_without_a_good_token_nothing_starts(
     secret: str, fake: FakeModal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modal.client import _Client
-
-    _Client._set_env_client(None)
+    forget_client()
     monkeypatch.setenv("MODAL_TOKEN_SECRET", secret)
     with pytest.raises(EnvironmentMissing, match="MODAL_TOKEN_ID"):
         evaluator(tmp_path)
-    _Client._set_env_client(None)
+    forget_client()
     assert not (tmp_path / "modal").exists()
 
 
@@ -247,6 +245,14 @@ def test_without_a_good_token_nothing_starts(
 def test_bytes_that_are_no_answer_are_refused(data: object) -> None:
     with pytest.raises(BadAnswer):
         answer_from_bytes(data)
+
+
+def test_a_suite_that_the_image_does_not_hold_is_refused_before_anything_is_paid(
+    fake: FakeModal, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="not part of this repository"):
+        evaluator(tmp_path, "tests.toy_suite:suite")
+    assert not fake.calls
 
 
 # --- resuming ---
@@ -349,7 +355,7 @@ def test_a_latency_is_normalised_by_the_canary() -> None:
 # --- load ---
 
 CLIENT = """
-import json, resource, sys, time
+import json, re, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from harness.evaluate.modal.client import ModalEvaluator
@@ -368,7 +374,7 @@ with ThreadPoolExecutor(64) as pool:
 print(json.dumps({
     "passed": sum(evaluation.passed for evaluation in found),
     "cores": (time.process_time() - cpu) / (time.monotonic() - begun),
-    "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "mib": int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024,
     "torch": "torch" in sys.modules,
 }))
 """
@@ -378,7 +384,7 @@ def test_64_candidates_at_once_leave_the_client_small(tmp_path: Path) -> None:
     with service(ToyContainer(seconds=1.5), containers=64) as fake:
         done = subprocess.run(
             [sys.executable, "-c", CLIENT, str(tmp_path)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -389,6 +395,7 @@ def test_64_candidates_at_once_leave_the_client_small(tmp_path: Path) -> None:
         seen = json.loads(done.stdout)
         assert fake.most_running > 32
     assert seen["passed"] == 64
+    print(seen)
     assert seen["cores"] < 1
     assert seen["mib"] < 300
     assert not seen["torch"]

@@ -187,7 +187,7 @@ def test_the_cost_is_shown_and_asked_for_above_the_limit(monkeypatch: pytest.Mon
     resolved = resolve(REQUEST.model_copy(update={"suite": "cpu", "llm": "simulated"}))
     ask_about_containers(resolved, False, console)
     assert "35 x evaluate_cpu" in shown.getvalue()
-    assert "read 2026-06-27" in shown.getvalue()
+    assert "read 2026-07-01" in shown.getvalue()
     large = resolve(REQUEST.model_copy(update={"llm": "simulated", "budget": "1000"}))
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UsageError, match="--yes"):

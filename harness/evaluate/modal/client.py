@@ -32,6 +32,7 @@ from harness.evaluate.modal.options import FunctionName, ModalOptions, function
 from harness.evaluate.modal.pins import image_facts
 from harness.evaluate.modal.prices import sources
 from harness.evaluate.modal.requests import (
+    PACKAGES,
     Answer,
     BadAnswer,
     Operation,
@@ -82,6 +83,12 @@ class ModalEvaluator:
     ) -> None:
         self._suite_name = suite_name
         self._suite = load_suite(suite_name)
+        module = type(self._suite.tasks[0]).__module__
+        if module.partition(".")[0] not in PACKAGES:
+            raise UsageError(
+                f"The suite {suite_name!r} is not part of this repository, so the image on Modal "
+                "does not hold it. Move its package below suites/, or evaluate locally."
+            )
         self._on_gpu = self._suite.device != "cpu"
         self._options = options
         self._settings = settings

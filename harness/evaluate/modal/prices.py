@@ -25,16 +25,15 @@ class Price:
 _H100_PAGE = (
     "https://techbytes.app/posts/serverless-gpu-pricing-matrix-modal-replicate-lambda-2026/"
 )
-_CORE_PAGE = "https://www.beam.cloud/blog/modal-pricing-explained"
-_MEMORY_PAGE = "https://finops.apis.io/finops/modal/modal-finops/"
+_METERS_PAGE = "https://github.com/api-evangelist/modal-labs/blob/main/finops/modal-labs-finops.yml"
 
 GPUS: dict[str, Price | None] = {
     "H100": Price(0.001097, "2026-05-07", _H100_PAGE),
     "H200": None,
     "B200": None,
 }
-CORE = Price(0.0000131, "2026-06-27", _CORE_PAGE)
-MEMORY_GIB = Price(0.00000222, "unknown", _MEMORY_PAGE)
+CORE = Price(0.0000131, "2026-07-01", _METERS_PAGE)
+MEMORY_GIB = Price(0.00000222, "2026-07-01", _METERS_PAGE)
 
 
 @dataclass(frozen=True)
