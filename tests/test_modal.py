@@ -395,7 +395,6 @@ def test_64_candidates_at_once_leave_the_client_small(tmp_path: Path) -> None:
         seen = json.loads(done.stdout)
         assert fake.most_running > 32
     assert seen["passed"] == 64
-    print(seen)
     assert seen["cores"] < 1
     assert seen["mib"] < 300
     assert not seen["torch"]

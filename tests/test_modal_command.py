@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,6 +127,26 @@ def test_cost_without_a_folder_shows_prices_with_their_sources() -> None:
     code, shown = harness("modal", "cost")
     assert code == 0
     assert "read 2026-05-07 at https://" in shown
+
+
+def test_without_the_package_the_user_is_told_to_install_it(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['modal'] = None\n"
+        "from harness.cli import main\n"
+        "sys.argv[0] = 'harness'\nmain()"
+    )
+    arguments = ["compare", "--evaluator", "modal", "--methods", "best_of_n", "--yes"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, "--runs", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "pip install -e '.[modal]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(TOKEN is None, reason="no MODAL_TOKEN_ID: nothing is asked of Modal itself")

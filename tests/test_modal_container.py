@@ -30,14 +30,27 @@ def test_a_container_of_other_code_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    "found", [[], [{"name": "NVIDIA H200"}], [{"name": "NVIDIA H100 80GB HBM3"}] * 2]
+    "found",
+    [
+        [],
+        [{"name": "NVIDIA H200", "memory_mib": 143771}],
+        [{"name": "NVIDIA H100 80GB HBM3", "memory_mib": 81559}] * 2,
+        [{"name": "NVIDIA H100 NVL", "memory_mib": 95830}],
+    ],
 )
 def test_a_container_with_another_gpu_refuses(
-    found: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    found: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "visible_gpus", lambda: found)
     answer = ask(Work("evaluate", SUITE, "toy", (start(),), SETTINGS, b"s" * 32, "H100"))
     assert answer.refusal == "wrong_gpu"
+
+
+def test_an_h100_of_another_make_is_refused_by_its_multiprocessors() -> None:
+    remote.check_multiprocessors("H100", {"multiprocessors": 132})
+    remote.check_multiprocessors(None, {})
+    with pytest.raises(remote.Refused):
+        remote.check_multiprocessors("H100", {"multiprocessors": 114})
 
 
 def test_an_unknown_task_is_a_refusal_and_no_verdict() -> None:

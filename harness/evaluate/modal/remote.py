@@ -47,6 +47,10 @@ from harness.types import (
 
 IMAGE_VARIABLE = "HARNESS_MODAL_IMAGE"  # the reference that the image was made from
 CAPABILITIES = {"A100": 80, "H100": 90, "H200": 90, "B200": 100}
+EXACTLY = {"H100": (132, 80_000, 83_000)}
+"""Multiprocessors and MiB of memory (at least, at most) of what is sold on Modal under a name that
+other products carry too (H100 PCIe, H100 NVL)."""
+
 CANARY_OPERATIONS = {"cpu": 1e9, "gpu": 1e12}
 """The canary is so many operations at the rate that this container reaches in a fixed product (on a
 CPU: in the loop of peaks.cpp), in microseconds."""
@@ -101,6 +105,7 @@ def answer(request: bytes, open_evaluator: OpenEvaluator = fresh_evaluator) -> b
     container: JsonObject = {
         "image": os.environ.get(IMAGE_VARIABLE),
         "gpus": visible_gpus() if body["gpu"] else [],
+        "torch": packages()["torch"],
         "canaries_us": [],
     }
     result: JsonObject = {}
@@ -126,6 +131,21 @@ def _check(body: JsonObject, container: JsonObject) -> None:
     if body["gpu"] and (len(names) != 1 or body["gpu"] not in names[0]):
         found = ", ".join(names) or "no GPU"
         raise Refused("wrong_gpu", f"expected one {body['gpu']}, the container has {found}")
+    if body["gpu"] in EXACTLY:
+        _, least, most = EXACTLY[body["gpu"]]
+        memory = container["gpus"][0]["memory_mib"] or 0
+        if not least <= memory <= most:
+            raise Refused("wrong_gpu", f"the container has {names[0]} with {memory} MiB")
+
+
+def check_multiprocessors(gpu: str | None, device: JsonObject) -> None:
+    """Raise Refused where the judge sees another product of that name. device: what it says."""
+    if gpu in EXACTLY and device.get("multiprocessors") != EXACTLY[gpu][0]:
+        raise Refused(
+            "wrong_gpu",
+            f"expected {EXACTLY[gpu][0]} multiprocessors of an {gpu}, the container has "
+            f"{device.get('multiprocessors')}",
+        )
 
 
 def _answer(body: JsonObject, container: JsonObject, open_evaluator: OpenEvaluator) -> JsonObject:
@@ -152,6 +172,7 @@ def _answer(body: JsonObject, container: JsonObject, open_evaluator: OpenEvaluat
     container["device"] = described["device"]
     container["isolation"] = described["isolation"]["way"]
     devices = described.get("gpus") or [{}]
+    check_multiprocessors(body["gpu"], devices[0])
     container["uuid"], container["sharing"] = (devices[0].get(n) for n in ("uuid", "sharing"))
     container["clocks_mhz"] = (described.get("lock") or {}).get("clocks_mhz")
     return result
