@@ -95,7 +95,7 @@ class ToyContainer:
             "described": self.evaluator.describe(),
             "doctor": [],
             "machine": {"cpu": "toy"},
-            "packages": {},
+            "packages": {"torch": "toy", "triton": None, "numpy": "toy"},
         }
 
     def build(self, body: JsonObject) -> JsonObject:

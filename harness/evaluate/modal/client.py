@@ -58,6 +58,7 @@ from harness.types import (
 )
 
 _AHEAD: tuple[Language, ...] = ("triton", "cuda")  # of a GPU suite: compiled without a GPU
+_JUDGES_WITH = ("torch", "triton", "numpy")
 _ANYWHERE: tuple[Language, ...] = ("cpp", "python")
 _ON_GPU: tuple[Language, ...] = ("triton", "python", "cuda")
 
@@ -126,12 +127,12 @@ class ModalEvaluator:
             "cache_hits": self._hits,
             "cache_misses": self._misses,
             "machine": examined["machine"],
+            "packages": {n: examined["packages"].get(n) for n in _JUDGES_WITH},
             "modal": {
                 "app": self._options.app,
                 "gpu": self._options.gpu if self._on_gpu else None,
                 "version": code_version(),
                 "image": image_facts(examined["container"]["image"]),
-                "packages": examined["packages"],
                 "outer_sandbox": "a container for each request, without network and without keys",
                 "doctor": examined["doctor"],
                 "containers": self._options.containers,
