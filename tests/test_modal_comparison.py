@@ -6,6 +6,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -30,7 +33,9 @@ from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluators import MakeEvaluator, comparison_secret, evaluator_settings
 from harness.folder import read_manifest
 from harness.runlog import read_events, read_text
-from harness.types import Candidate, Failed
+from harness.types import Candidate, Failed, JsonObject
+
+ROOT = Path(__file__).resolve().parents[1]
 
 REQUEST = ComparisonRequest(
     tasks="softmax matmul", methods="best_of_n ksearch[k=1]", seeds="2", budget="4",
@@ -210,3 +215,44 @@ def test_the_report_has_latencies_by_the_canary_beside_the_measured_ones(tmp_pat
     for row in rows:
         slower = float(row["latency_us"]) * 0.8
         assert float(row["latency_by_canary_us"]) == pytest.approx(slower, rel=1e-4)
+
+
+def test_a_killed_comparison_goes_on_without_paying_a_call_twice(tmp_path: Path) -> None:
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "harness", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    container = ToyContainer()
+    with service(container) as fake:
+        asked = ["--tasks", "softmax", "--methods", "best_of_n", "--seeds", "1", "--budget", "4"]
+        evaluated = container.evaluate
+
+        def third_waits(body: JsonObject) -> JsonObject:
+            if len(fake.calls) == 3:
+                container.gate.clear()
+                assert container.gate.wait(60)
+            return evaluated(body)
+
+        container.evaluate = third_waits  # type: ignore[method-assign]
+        first = start("compare", "--evaluator", "modal", "--runs", str(tmp_path), *asked)
+        deadline = time.monotonic() + 60
+        while container.gate.is_set() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        while not read_ledger(tmp_path)[-1].call_id and time.monotonic() < deadline:
+            time.sleep(0.05)
+        first.kill()
+        first.wait()
+        container.gate.set()
+        assert start("resume", str(tmp_path)).wait(120) == FINISHED
+        ledger = read_ledger(tmp_path)
+        assert [entry.call_id for entry in ledger] == list(fake.calls)
+    assert {entry.ended for entry in ledger} == {"answer"}
+    assert len({entry.key for entry in ledger}) == len(ledger) > 3
+    (log,) = tmp_path.glob("runs/*/*/*")
+    charges = [e["charge"] for e in read_events(log) if e["kind"] == "evaluation"]
+    assert charges == [0, 1, 2, 3, 4]
