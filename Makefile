@@ -73,7 +73,7 @@ test: $(dev)
 	@$(python) -m pytest
 
 test-gpu: $(dev)
-	@$(python) -m pytest tests/test_gpu_device.py tests/test_gpu_zoo.py
+	@$(python) -m pytest tests/test_gpu_device.py tests/test_gpu_zoo.py tests/test_gpu_modal.py
 
 bench-gpu: $(dev)
 	@$(python) -m pytest benchmarks/bench_gpu.py --benchmark-only -s

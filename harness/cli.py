@@ -2,8 +2,8 @@
 
 Commands that make or read comparisons are in `cli_compare.py`, those that look at one thing in
 `cli_inspect.py`, the one about submissions in `cli_leaderboard.py`, the paper's page in
-`cli_reproduce.py`, those about kernels of other systems in `cli_interchange.py`; `docs/cli.md` is
-generated from their --help by `cli_docs.py`.
+`cli_reproduce.py`, those about kernels of other systems in `cli_interchange.py`, those about Modal
+in `cli_modal.py`; `docs/cli.md` is generated from their --help by `cli_docs.py`.
 
 Exit status: 0 done; 1 an error (one message on standard error, never a traceback); 2 the request
 is wrong; 3 a comparison ended with paused or failed runs; 130 interrupted. An unexpected error is
@@ -23,6 +23,7 @@ from harness import (
     cli_inspect,
     cli_interchange,
     cli_leaderboard,
+    cli_modal,
     cli_reproduce,
 )
 from harness.errors import HarnessError, UsageError
@@ -41,6 +42,7 @@ cli_inspect.register(app)
 cli_leaderboard.register(app)
 cli_reproduce.register(app)
 cli_interchange.register(app)
+cli_modal.register(app)
 
 
 def main() -> None:

@@ -49,8 +49,9 @@ def compare(
     evaluator: Annotated[
         str,
         typer.Option(
-            help="local (measure on this machine), or local:FOLDER (the same; evaluations are "
-            "kept in FOLDER, which several comparisons may share). Default: local."
+            help="local (measure on this machine), local:FOLDER (the same; evaluations are kept in "
+            "FOLDER, which several comparisons may share), or modal[:containers=N,dollars=N,...] "
+            "(docs/modal.md). Default: local."
         ),
     ] = "",
     language: Annotated[

@@ -27,9 +27,12 @@ def page() -> str:
     runner = CliRunner()
     names = [command.name or command.callback.__name__ for command in app.registered_commands
              if command.callback is not None]  # fmt: skip
+    for group in app.registered_groups:
+        inside = group.typer_instance.registered_commands if group.typer_instance else []
+        names += [f"{group.name} {c.callback.__name__}" for c in inside if c.callback is not None]
     parts = [_HEAD]
     for name in ["", *names]:
-        arguments = [name, "--help"] if name else ["--help"]
+        arguments = [*name.split(), "--help"]
         environment = {"COLUMNS": str(COLUMNS)}
         text = runner.invoke(app, arguments, prog_name="harness", env=environment).output
         lines = "\n".join(line.rstrip() for line in text.strip().splitlines())

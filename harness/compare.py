@@ -17,8 +17,6 @@ Exit status: 0 all runs finished, 3 some are paused or failed, 130 interrupted.
 from __future__ import annotations
 
 import os
-import secrets
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -37,11 +35,13 @@ from harness.confirm import (
     read_contenders,
     write_confirmation,
 )
-from harness.costs import ask_about_costs
+from harness.costs import ask_about_containers, ask_about_costs
 from harness.environment import cores
 from harness.errors import EnvironmentMissing, HarnessError, InfraError, LogError
 from harness.evaluate import Evaluator
 from harness.evaluate.machine import busy
+from harness.evaluate.modal.ledger import spent_in_words
+from harness.evaluators import MakeEvaluator, chosen_evaluator
 from harness.folder import check_same, locked, read_manifest, write_text, write_unstarted
 from harness.grid import Grid, Outcome, RunKey, finished_outcome, grid_keys
 from harness.interrupt import interruptible
@@ -53,8 +53,6 @@ from harness.progress import Progress
 from harness.runlog import restart as restart_run
 from harness.suite import load_suite
 from harness.types import Candidate
-
-MakeEvaluator = Callable[[Resolved, Path], Evaluator]
 
 LIVE_JOBS = 16  # runs that wait for an endpoint cost this machine next to nothing
 POLL_SECONDS = 0.25
@@ -69,44 +67,6 @@ class _Report(Protocol):
     def page(self) -> Path: ...
 
 
-def local_evaluator(resolved: Resolved, folder: Path) -> Evaluator:
-    """The evaluator on this machine. Raises EnvironmentMissing where it cannot run."""
-    if sys.platform != "linux":
-        raise EnvironmentMissing(
-            "Evaluating on this machine needs Linux (WSL2 too). Use the shipped Dockerfile; "
-            "reports and replay work here."
-        )
-    from harness.evaluate.local import LocalEvaluator
-    from harness.evaluate.settings import EvaluatorSettings
-
-    if resolved.confirm_seconds is None:
-        settings = EvaluatorSettings()
-    else:
-        settings = EvaluatorSettings(confirm_max_seconds=resolved.confirm_seconds)
-    return LocalEvaluator(
-        resolved.suite,
-        cache_folder=resolved.cache or folder / "cache",
-        settings=settings,
-        secret=comparison_secret(folder),
-        trust_candidates=resolved.trust_candidates,
-    )
-
-
-def comparison_secret(folder: Path) -> bytes:
-    """The comparison's secret, from which the seeds of all inputs derive; made once, readable by
-    this user only. Nothing that a method or a candidate sees depends on it."""
-    path = folder / "judge" / "secret"
-    try:
-        return bytes.fromhex(path.read_text(encoding="ascii"))
-    except FileNotFoundError:
-        secret = secrets.token_bytes(32)
-    except (OSError, ValueError) as error:
-        raise LogError(f"{path} cannot be read ({error}). Delete it to draw a new one.") from error
-    write_text(path, secret.hex() + "\n")
-    path.chmod(0o600)
-    return secret
-
-
 def compare(
     request: ComparisonRequest,
     folder: Path,
@@ -114,7 +74,7 @@ def compare(
     jobs: int = 0,
     yes: bool = False,
     restart: bool = False,
-    make_evaluator: MakeEvaluator = local_evaluator,
+    make_evaluator: MakeEvaluator = chosen_evaluator,
     console: Console | None = None,
 ) -> int:
     """Make or continue a comparison; returns the exit status.
@@ -128,6 +88,7 @@ def compare(
         comparison = Comparison(request, resolved, folder, restart=restart, console=console)
         if not comparison.begun:
             ask_about_costs(resolved, yes, console)
+            ask_about_containers(resolved, yes, console)
         status = comparison.carry_out(make_evaluator, jobs or default_jobs(resolved))
         if status != INTERRUPTED:
             console.print("Writing the report ...", highlight=False)
@@ -143,7 +104,7 @@ def resume(
     jobs: int = 0,
     yes: bool = False,
     restart: bool = False,
-    make_evaluator: MakeEvaluator = local_evaluator,
+    make_evaluator: MakeEvaluator = chosen_evaluator,
     console: Console | None = None,
 ) -> int:
     """Continue the comparison in `folder`; returns the exit status. Raises LogError if there is
@@ -170,6 +131,8 @@ def build_report(folder: Path) -> Path:
 def default_jobs(resolved: Resolved) -> int:
     """Enough runs to keep the evaluator busy: while one is timed, others think and build."""
     runs = len(resolved.arms) * len(resolved.tasks) * len(resolved.seeds)
+    if resolved.modal is not None:
+        return min(runs, resolved.modal.containers)
     live = any(settings.kind != "simulated" for settings in resolved.models_used.values())
     return min(runs, LIVE_JOBS if live else cores() + 2)
 
@@ -226,6 +189,8 @@ class Comparison:
                     complete = self._confirm(evaluator, outcomes)
                     if (held := write_device_lock(self._folder, evaluator)) is not None:
                         self._view.say(held)
+                    if (spent := spent_in_words(self._folder)) is not None:
+                        self._view.say(spent)
             else:
                 complete = True
             self._view.phase("done" if not self._stop.is_set() else "stopped")

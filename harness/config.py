@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.arms import DEFAULT_METHODS, Arm, parse_arms, parse_budget, parse_seeds, refuse_twice
 from harness.budget import Budget
 from harness.errors import UnknownName, UsageError
+from harness.evaluate.modal.options import ModalOptions, is_modal, parse_options
 from harness.llm.models import (
     ModelSettings,
     Schedule,
@@ -92,7 +93,8 @@ class ResolvedArm:
 @dataclass(frozen=True)
 class Resolved:
     """A comparison with every default filled in. `to_json` is what decides whether two requests
-    are the same comparison. cache: a shared folder of evaluations; None: RUNS/cache.
+    are the same comparison. cache: a shared folder of evaluations; None: RUNS/cache. modal: where
+    candidates are evaluated in Modal's containers; its caps do not tell comparisons apart.
     """
 
     suite: str
@@ -108,6 +110,7 @@ class Resolved:
     confirm_seconds: float | None
     trust_candidates: bool
     models: Mapping[str, ModelSettings] = dataclasses.field(hash=False)
+    modal: ModalOptions | None = None
 
     def to_json(self) -> JsonObject:
         return {
@@ -124,6 +127,7 @@ class Resolved:
             "cache": str(self.cache) if self.cache else None,
             "confirm_seconds": self.confirm_seconds,
             "trust_candidates": self.trust_candidates,
+            **({"modal": self.modal.identity()} if self.modal else {}),
         }
 
     @property
@@ -151,13 +155,16 @@ def request_from_json(data: Mapping[str, object]) -> ComparisonRequest:
 
 
 def parse_evaluator(text: str) -> Path | None:
-    """The shared cache of "local:FOLDER"; None for "local" (the default). Raises UsageError."""
+    """The shared cache of "local:FOLDER"; None for "local" (the default) and for Modal. Raises
+    UsageError."""
+    if is_modal(text):
+        return None
     word, colon, path = (text or "local").partition(":")
     if word != "local" or bool(colon) != bool(path):
         raise UsageError(
             f"Cannot read the evaluator {text!r}. Expected local (measure on this machine, keep "
-            "the evaluations in RUNS/cache) or local:FOLDER (the same, with the cache in FOLDER, "
-            "which several comparisons may share)."
+            "the evaluations in RUNS/cache), local:FOLDER (the same, with the cache in FOLDER, "
+            "which several comparisons may share) or modal (docs/modal.md)."
         )
     return Path(path).resolve() if path else None
 
@@ -200,6 +207,7 @@ def resolve(request: ComparisonRequest, *, environment: Mapping[str, str] = os.e
         confirm_seconds=request.confirm_seconds,
         trust_candidates=request.trust_candidates,
         models=models,
+        modal=parse_options(request.evaluator) if is_modal(request.evaluator) else None,
     )
     for settings in result.models_used.values():
         _check_model(settings, level, environment)

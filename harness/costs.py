@@ -1,7 +1,8 @@
-"""The question before a live comparison: what it will cost, and whether to start.
+"""The questions before a comparison that costs money: how much, and whether to start.
 
-Covered: showing the estimate (`llm/estimate.py` makes it) and asking above a limit. Not covered:
-holding a budget during a run (`budget.py`).
+Covered: showing the estimates (`llm/estimate.py` and `evaluate/modal/estimate.py` make them) and
+asking above a limit. Not covered: holding a budget during a run (`budget.py`,
+`evaluate/modal/calls.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from rich.console import Console
 
 from harness.config import Resolved
 from harness.errors import UsageError
+from harness.evaluate.modal.estimate import estimate_containers
 from harness.llm.estimate import PlannedRuns, confirmation_text, estimate, needs_confirmation
+from harness.suite import load_suite
 
 ASK_ABOVE_DOLLARS = 5.0  # a comparison estimated above this is confirmed first
 ASSUMED_DEVICE_SECONDS = 2.0  # per evaluation, for the estimate alone
@@ -35,8 +38,29 @@ def ask_about_costs(resolved: Resolved, yes: bool, console: Console) -> None:
     cost = estimate(plans, resolved.models, device_seconds_per_evaluation=ASSUMED_DEVICE_SECONDS)
     text = confirmation_text(cost, ASK_ABOVE_DOLLARS)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    if yes or not needs_confirmation(cost, ASK_ABOVE_DOLLARS):
+    if not yes and needs_confirmation(cost, ASK_ABOVE_DOLLARS):
+        _ask(console)
+
+
+def ask_about_containers(resolved: Resolved, yes: bool, console: Console) -> None:
+    """Show what the containers of a new comparison on Modal will cost, and ask above the limit or
+    where a price is unknown; `yes` answers. Silent elsewhere. Raises UsageError like the other."""
+    if resolved.modal is None:
         return
+    runs = len(resolved.arms) * len(resolved.seeds)
+    cost = estimate_containers(
+        resolved.modal,
+        on_gpu=load_suite(resolved.suite).device != "cpu",
+        language=resolved.language,
+        tasks=len(resolved.tasks),
+        evaluations=len(resolved.tasks) * (1 + runs * resolved.budget.charges),
+    )
+    console.print(cost.text, markup=False, highlight=False, soft_wrap=True)
+    if not yes and (cost.dollars is None or cost.dollars > ASK_ABOVE_DOLLARS):
+        _ask(console)
+
+
+def _ask(console: Console) -> None:
     if not sys.stdin.isatty():
         raise UsageError(
             "The comparison was not started: its cost must be confirmed, and there is no terminal "

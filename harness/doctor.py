@@ -13,15 +13,14 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Literal
 
 from harness.environment import cores, fingerprint
 from harness.errors import EnvironmentMissing, HarnessError
 from harness.requirements import missing, requirements
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Verdict = Literal["ok", "note", "missing"]
 
@@ -45,8 +44,17 @@ def examine(folder: Path) -> list[Finding]:
     return [*findings, _disk(folder), _methods(), *_models()]
 
 
+def examine_machine() -> list[Finding]:
+    """What decides whether candidates can be judged here, for a machine that only does that: it
+    needs the standard library, numpy and torch."""
+    return [_platform(), _compiler(), _guarded("isolation", _isolation)]
+
+
 def show(findings: list[Finding], console: Console) -> bool:
     """Print them; whether nothing is missing."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, show_header=False)
     for name in ("verdict", "subject"):
         table.add_column(name, no_wrap=True)

@@ -25,6 +25,9 @@ def write_comparison(
     """Write comparison.json of a new comparison. Raises EnvironmentMissing."""
     suite = load_suite(resolved.suite)
     described = evaluator.describe()
+    # Times belong to the machine that judges, which may not be this one.
+    machine = described.pop("machine", None) or environment.fingerprint()
+    packages = environment.packages() | described.pop("packages", {})
     cards = {
         name: card_to_json(
             make_card(
@@ -44,8 +47,8 @@ def write_comparison(
         "resolved": resolved.to_json(),
         "llm": llm_to_json(resolved),
         "evaluator": described,
-        "machine": environment.fingerprint(),
-        "packages": environment.packages(),
+        "machine": machine,
+        "packages": packages,
         "deviations": {
             needed.name: needed.deviations
             for needed in (arm.method.needs for arm in resolved.arms)

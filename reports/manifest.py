@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.errors import LogError
 from harness.types import JsonObject
+from reports.canary import canary_factors
 
 FORMAT = 1
 MISSING = "not recorded"
@@ -63,6 +64,7 @@ class Comparison:
     machine: Facts
     packages: Facts
     commit: str
+    canary_factors: Mapping[str, float]
 
     @property
     def levels(self) -> str:
@@ -160,6 +162,7 @@ def read_comparison(folder: Path) -> Comparison:
             machine=facts(data.get("machine")),
             packages=facts(data.get("packages")),
             commit=_commit(git),
+            canary_factors=canary_factors(folder, evaluator),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise LogError(

@@ -138,6 +138,7 @@ def tasks_table(comparison: Comparison, results: Results) -> Table:
 
 
 def workloads_table(comparison: Comparison, workloads: pd.DataFrame) -> Table:
+    factors = comparison.canary_factors
     rows: list[tuple[Cell, ...]] = []
     for task in comparison.tasks:
         of_task = workloads[workloads["task"] == task]
@@ -155,23 +156,34 @@ def workloads_table(comparison: Comparison, workloads: pd.DataFrame) -> Table:
                     task, str(workload), arm, len(found), estimate, float(speedups.mean()),
                     float(latency), float(baseline), flagged,
                 )  # fmt: skip
+                if factors:
+                    row += (float(latency) * factors[task] if task in factors else None,)
                 rows.append(row)
+    columns: tuple[Column, ...] = (
+        Column("task", "Task"),
+        Column("workload", "Workload"),
+        Column("arm", "Arm"),
+        Column("n", "n", "integer"),
+        Column("speedup", "Speedup [95 %]", "estimate"),
+        Column("arithmetic_mean", "Arithmetic mean", "number"),
+        Column("latency_us", "Latency, µs", "number"),
+        Column("baseline_us", "Baseline, µs", "number"),
+        Column("flagged", "Flagged", "integer"),
+    )
+    by_canary = ""
+    if factors:
+        columns += (Column("latency_by_canary_us", "Latency by canary, µs", "number"),)
+        by_canary = (
+            " Clocks cannot be locked in Modal's containers: the last column is the latency on a "
+            "device whose canary takes as long as when the comparison began."
+        )
     return Table(
         "workloads",
         "Speedup by workload",
         "Confirmed programs on the final workloads. Geometric mean over seeds with Student's 95 % "
-        "interval on the logs; latencies are geometric means over seeds, in microseconds.",
-        (
-            Column("task", "Task"),
-            Column("workload", "Workload"),
-            Column("arm", "Arm"),
-            Column("n", "n", "integer"),
-            Column("speedup", "Speedup [95 %]", "estimate"),
-            Column("arithmetic_mean", "Arithmetic mean", "number"),
-            Column("latency_us", "Latency, µs", "number"),
-            Column("baseline_us", "Baseline, µs", "number"),
-            Column("flagged", "Flagged", "integer"),
-        ),
+        "interval on the logs; latencies are geometric means over seeds, in microseconds."
+        + by_canary,
+        columns,
         tuple(rows),
         comparison.levels,
     )

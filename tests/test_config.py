@@ -15,6 +15,7 @@ from harness.config import ComparisonRequest, parse_evaluator, request_from_json
 from harness.errors import UnknownName, UsageError
 from harness.grid import model_schedule
 from harness.manifest import llm_to_json
+from harness.types import JsonObject
 
 names = st.from_regex(r"[a-z][a-z0-9_.-]{0,8}", fullmatch=True)
 values = st.from_regex(r"[a-z0-9_.-]{1,8}", fullmatch=True)
@@ -131,8 +132,17 @@ def test_the_evaluator_is_local_with_or_without_a_shared_cache(tmp_path: Path) -
     assert parse_evaluator("") is None
     assert parse_evaluator("local") is None
     assert parse_evaluator(f"local:{tmp_path}") == tmp_path
-    with pytest.raises(UsageError, match="Cannot read the evaluator 'modal'"):
-        parse_evaluator("modal")
+    with pytest.raises(UsageError, match="Cannot read the evaluator 'nowhere'"):
+        parse_evaluator("nowhere")
+
+
+def test_modals_caps_do_not_tell_comparisons_apart_but_its_device_does() -> None:
+    def resolved(evaluator: str) -> JsonObject:
+        return resolve(ComparisonRequest(evaluator=evaluator), environment={}).to_json()
+
+    assert "modal" not in resolved("local")
+    assert resolved("modal:dollars=5") == resolved("modal:containers=64,dollars=50")
+    assert resolved("modal") != resolved("modal:gpu=H200,dollars=none")
 
 
 def test_only_the_cpu_suite_defaults_to_the_simulated_model() -> None:

@@ -156,7 +156,9 @@ class Builder:
         self, tools: Toolchain, files: Mapping[str, str], compiled: Sequence[str], room: _Room
     ) -> Built | BuildFailure:
         flags = [*tools.command[1:], *tools.libraries]
-        parts = [dict(files), list(compiled), flags, tools.version, cpu_fingerprint()]
+        # A GPU's library may be built on one machine and run on another.
+        host = cpu_fingerprint() if "-march=native" in tools.command else ""
+        parts = [dict(files), list(compiled), flags, tools.version, host]
         return self._store.get_or_make(parts, lambda: self._compile(tools, files, compiled, room))
 
     def _compile(

@@ -158,6 +158,7 @@ class Confinement:
                 shared_processes=not self.has_init,
                 signals_confined=confined or landlock.confines_signals(landlock.abi()),
                 own_pid=os.getpid(),
+                own_user=self.user is not None,
                 attacks_kill=self.sandbox.attacks_kill,
             )
 

@@ -33,6 +33,7 @@ from typing import Literal
 import harness
 from harness.errors import EnvironmentMissing, InfraError
 from harness.evaluate.channel import Channel
+from harness.evaluate.confinement import can_change_user
 from harness.evaluate.process import (
     ANSWER_SECONDS,
     Supervision,
@@ -119,7 +120,7 @@ class WarmParent:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env=_parent_environment() | dict(self._environment),
+                env=_parent_environment() | dict(self._environment) | self._binding(),
                 pass_fds=[theirs.fileno()],
                 cwd="/",
             )
@@ -128,6 +129,14 @@ class WarmParent:
         finally:
             started.set()
         self._closing.wait()
+
+    def _binding(self) -> dict[str, str]:
+        """OpenMP binds its threads where the filter lets a worker set their affinity: where no
+        process outside could be meant (confinement.py)."""
+        way = self.isolation.way
+        if way == "namespaces" or (way != "none" and can_change_user()):
+            return {}
+        return {"OMP_PROC_BIND": "false"}
 
     @property
     def pid(self) -> int:
@@ -208,7 +217,7 @@ class WarmParent:
                     attacks_kill=attacks_kill,
                     gpu=bool(gpu),
                 ),
-                environment,
+                {n: self._binding().get(n, value) for n, value in environment.items()},
                 [requests[0], replies[1], *descriptors],
                 gpu,
             )

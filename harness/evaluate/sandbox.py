@@ -6,7 +6,10 @@ sandbox, is taken: a root process is exempt from RLIMIT_NPROC and may write root
 normal user a user namespace is made too, with only the own user mapped.
 Way "landlock": an allow list of readable paths, only the job folder writable, no TCP, no signals
 out (`landlock.py`); as root the unique user is taken too.
-Both: a seccomp filter (`seccomp.py`), rlimits, no capabilities, no new privileges, no descriptor
+Way "container", by request only, as root in a container that holds no key, has no network and ends
+with the request (harness/evaluate/modal): the unique user without either of the above, so that the
+container keeps the outside out, and the user the judge. Files that everybody may read can be read.
+All: a seccomp filter (`seccomp.py`), rlimits, no capabilities, no new privileges, no descriptor
 but those given, a scrubbed environment. Way "none" keeps the filter, where there is one, and the
 limits.
 
@@ -36,7 +39,7 @@ from harness.errors import InfraError
 from harness.evaluate import landlock
 from harness.types import JsonObject
 
-Way = Literal["namespaces", "landlock", "none"]
+Way = Literal["namespaces", "landlock", "container", "none"]
 
 
 @dataclass(frozen=True)

@@ -199,11 +199,14 @@ def assemble(
     shared_processes: bool,
     signals_confined: bool,
     own_pid: int,
+    own_user: bool = False,
     attacks_kill: bool = False,
 ) -> bytes:
     """The filter's program for `machine` ("x86_64" or "aarch64"; KeyError otherwise).
 
-    own_pid: the process that may signal itself where signals are not confined otherwise.
+    own_pid: the process that may signal itself where signals are not confined otherwise. own_user:
+    no process outside has this user, so that the kernel protects their affinity, and OpenMP may
+    bind its threads.
     attacks_kill: calls that no kernel needs, and new processes, end the process with SIGSYS.
     """
     column, architecture = _ARCHITECTURES[machine]
@@ -235,7 +238,9 @@ def assemble(
     denied_signals = _SIGNALS if shared_processes and not signals_confined else ()
     own: dict[str, int] = {}
     if shared_processes:
-        own |= {"prlimit64": 0, "sched_setaffinity": 0}  # 0: the caller itself
+        own["prlimit64"] = 0  # the caller itself
+        if not own_user:
+            own["sched_setaffinity"] = 0
         if not signals_confined:
             own["tgkill"] = own_pid
     for name, value in own.items():
@@ -264,7 +269,12 @@ def assemble(
 
 
 def install(
-    *, shared_processes: bool, signals_confined: bool, own_pid: int, attacks_kill: bool = False
+    *,
+    shared_processes: bool,
+    signals_confined: bool,
+    own_pid: int,
+    own_user: bool = False,
+    attacks_kill: bool = False,
 ) -> None:
     """Put this process and everything it starts under the filter, for good.
 
@@ -276,6 +286,7 @@ def install(
         shared_processes=shared_processes,
         signals_confined=signals_confined,
         own_pid=own_pid,
+        own_user=own_user,
         attacks_kill=attacks_kill,
     )
     code = ctypes.create_string_buffer(program, len(program))

@@ -1,0 +1,116 @@
+"""The app on Modal: one image that carries this code, and one function for each kind of request.
+
+Covered: what each function is given (options.py), how it is shut in, deploying it, finding it.
+Not covered: calling it (calls.py).
+
+The functions have no network, no access to other things of the Modal account, no secret, no retry
+of Modal's own, and, where candidates run, one request for each container. Their answers are not
+pickled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import modal
+import modal.exception
+
+import harness
+from harness.errors import EnvironmentMissing
+from harness.evaluate.modal import pins, remote
+from harness.evaluate.modal.calls import TOKEN_ADVICE
+from harness.evaluate.modal.options import FUNCTIONS, STARTUP_SECONDS
+from harness.evaluate.modal.requests import PACKAGES, SUFFIXES
+
+HOME = "/harness"  # of the code in the image
+
+
+def image() -> modal.Image:
+    """The image: CUDA's compiler, Python, torch and Triton by version, and this code."""
+    root = Path(harness.__file__).resolve().parents[1]
+    made = (
+        modal.Image.from_registry(pins.reference(), add_python=pins.PYTHON)
+        .entrypoint([])
+        .apt_install("g++")
+        .pip_install(*pins.TORCH, index_url=pins.TORCH_INDEX)
+        .pip_install(*pins.PACKAGES)
+        .env({"PYTHONPATH": HOME, remote.IMAGE_VARIABLE: pins.reference()})
+    )
+    for package in PACKAGES:
+        made = made.add_local_dir(root / package, f"{HOME}/{package}", copy=True, ignore=_left_out)
+    return made
+
+
+def _left_out(path: Path) -> bool:
+    return path.suffix not in SUFFIXES
+
+
+def make_app(name: str, gpu: str, containers: int) -> modal.App:
+    """The app, not deployed. containers: the most of each function that Modal may run at once."""
+    app = modal.App(name)
+    carried = image()
+    for function in FUNCTIONS:
+        app.function(
+            name=function.name,
+            image=carried,
+            gpu=gpu if function.on_gpu else None,
+            cpu=function.cores,
+            memory=int(function.memory_gib * 1024),
+            timeout=function.timeout_seconds,
+            startup_timeout=STARTUP_SECONDS,
+            retries=0,
+            max_containers=containers,
+            single_use_containers=function.single_use,
+            block_network=True,
+            restrict_modal_access=True,
+            include_source=False,
+            _experimental_restrict_output=True,
+        )(remote.entry)
+    return app
+
+
+def deploy(
+    name: str, gpu: str, containers: int, client: modal.Client, *, show: bool = False
+) -> None:
+    """Make the image and the functions, or replace them. Raises EnvironmentMissing."""
+    app = make_app(name, gpu, containers)
+    try:
+        if show:
+            with modal.enable_output():
+                app.deploy(client=client)
+        else:
+            app.deploy(client=client)
+    except modal.exception.AuthError as error:
+        raise EnvironmentMissing(f"Modal refuses the token: {error} {TOKEN_ADVICE}") from error
+    except (modal.exception.Error, OSError) as error:
+        raise EnvironmentMissing(
+            f"The app {name!r} was not deployed: {type(error).__name__}: {error} See what was "
+            "printed while its image was made; then `harness modal deploy` again."
+        ) from error
+
+
+def deployed_functions(name: str, client: modal.Client) -> dict[str, bool]:
+    """Which of the functions an app has. Raises EnvironmentMissing."""
+    found: dict[str, bool] = {}
+    for function in FUNCTIONS:
+        try:
+            modal.Function.from_name(name, function.name, client=client).hydrate()
+            found[function.name] = True
+        except modal.exception.NotFoundError:
+            found[function.name] = False
+        except (modal.exception.Error, OSError) as error:
+            raise EnvironmentMissing(f"Modal cannot be asked: {error}") from error
+    return found
+
+
+def ask_once(name: str, request: bytes, client: modal.Client) -> object:
+    """What the smallest function answers, without a ledger. Raises EnvironmentMissing."""
+    try:
+        found: modal.Function[[bytes], bytes, bytes] = modal.Function.from_name(
+            name, "version", client=client
+        )
+        return found.remote(request)
+    except (modal.exception.Error, OSError) as error:
+        raise EnvironmentMissing(
+            f"The app {name!r} does not answer: {error} Run `harness modal deploy`."
+        ) from error
