@@ -53,9 +53,7 @@ def write_comparison(
         },
         "git": environment.git_state(),
         "notes": {
-            name: dict(suite.task(name).notes)
-            for name in resolved.tasks
-            if suite.task(name).notes
+            name: dict(suite.task(name).notes) for name in resolved.tasks if suite.task(name).notes
         },
         "cards": cards,
     }

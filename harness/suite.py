@@ -48,6 +48,7 @@ ITEM_BYTES: Mapping[Dtype, int] = {
 SUITES: dict[str, str] = {
     "cpu": "suites.cpu:suite",
     "gpumode": "suites.gpumode:suite",
+    "flashinfer": "suites.flashinfer:suite",
     "trimul": "suites.gpumode:trimul",  # gpumode, with the scored TriMul alone by default
 }
 

@@ -28,7 +28,8 @@ _AT_ONCE = 1 << 26  # float64 elements of gathered keys and values, or of logits
 
 
 class PagedAttention(TorchTask):
-    """A task over a paged cache; `name` is the definition's. indptrs: the axis that each row pointer
+    """A task over a paged cache; `name` is the definition's. indptrs: the axis that each row "
+    "pointer
     ends at."""
 
     indptrs: Mapping[str, str] = {"kv_indptr": "num_kv_indices"}
@@ -115,7 +116,7 @@ def decode(
     """
     import torch
 
-    sequences, heads, group, width = q.shape
+    sequences, heads, _, width = q.shape
     keys, values = gather(indices[:1].long())
     depth = heads * (width + values.shape[-1])
     output = torch.zeros(*q.shape[:3], values.shape[-1], dtype=torch.float64, device=q.device)
@@ -197,3 +198,8 @@ def visible_pairs(qo_indptr: torch.Tensor, kv_indptr: torch.Tensor) -> float:
     queries, keys = qo_indptr.diff().double(), kv_indptr.diff().double()
     hidden = queries * (queries - 1) / 2
     return float((queries * keys - hidden).sum())
+
+
+def distinct(pages: torch.Tensor) -> int:
+    """How many pages there are, each counted once."""
+    return int(pages.long().bincount().count_nonzero())

@@ -1,14 +1,14 @@
 """The tensors of flashinfer-trace's records, where the user has a copy of the dataset.
 
-FIB_DATASET_PATH names its folder, laid out as the dataset is: workloads/**/<definition>.jsonl, whose
-records name safetensors files relative to the folder. Without the variable nothing is read, and the
-suite draws its index and routing tensors.
+FIB_DATASET_PATH names its folder, laid out as the dataset is: workloads/**/<definition>.jsonl,
+whose records name safetensors files relative to the folder. Without the variable nothing is read,
+and the suite draws its index and routing tensors.
 
-Covered: the stored tensors of a record, checked for names, shapes, dtypes and ranges; an identity of
-what was read for task versions and manifests; plain words for files that are missing or are Git LFS
-pointers.
-Not covered: getting the dataset; tensors that the records call random; definitions, whose signatures
-the suite states itself.
+Covered: the stored tensors of a record, checked for names, shapes, dtypes and ranges; an identity
+of what was read for task versions and manifests; plain words for files that are missing or are Git
+LFS pointers.
+Not covered: getting the dataset; tensors that the records call random; definitions, whose
+signatures the suite states itself.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Dataset:
         for tensors in self.records.values():
             for stored in tensors.values():
                 _check_file(stored.path)
-        return f"index and routing tensors of the dataset's {len(self.records)} records, {self.digest}"
+        count = len(self.records)
+        return f"index and routing tensors of the dataset's {count} records, {self.digest}"
 
     def tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         """A record's stored tensors, on the CPU. Raises EnvironmentMissing."""
@@ -83,8 +84,8 @@ def _open(definition: str, folder: str) -> Dataset:
     found = sorted(root.glob(f"workloads/**/{definition}.jsonl"))
     if not found:
         raise EnvironmentMissing(
-            f"{VARIABLE} is {folder!r}, where workloads/ holds no {definition}.jsonl. Point it at a "
-            "copy of flashinfer-ai/flashinfer-trace, or unset it to use synthesised inputs."
+            f"{VARIABLE} is {folder!r}, where workloads/ holds no {definition}.jsonl. Point it at "
+            "a copy of flashinfer-ai/flashinfer-trace, or unset it to use synthesised inputs."
         )
     records: dict[str, dict[str, StoredTensor]] = {}
     for line in found[0].read_text(encoding="utf-8").splitlines():
@@ -170,7 +171,9 @@ def read_table(
         pointers = stored[name]
         demand(tuple(pointers.shape) == (axes["len_indptr"],), f"{name} [{axes['len_indptr']}]")
         steps = pointers.diff()
-        good = int(pointers[0]) == 0 and int(pointers[-1]) == axes[axis] and bool((steps >= 0).all())
+        good = (
+            int(pointers[0]) == 0 and int(pointers[-1]) == axes[axis] and bool((steps >= 0).all())
+        )
         demand(good, f"{name} to go up from 0 to {axes[axis]}")
     indices = stored["kv_indices"]
     demand(tuple(indices.shape) == (axes["num_kv_indices"],), f"{axes['num_kv_indices']} pages")

@@ -54,7 +54,8 @@ _ATTEND = '''
 
 @triton.jit
 def attend(
-    $arguments, kv_indptr, kv_indices, output, lse, highests, totals, num_pages, sm_scale,
+    $arguments, kv_indptr, kv_indices,
+    output, lse, highests, totals, num_pages, sm_scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr, LOG2_E: tl.constexpr,
 ):
@@ -144,7 +145,8 @@ _RUN = """
 def run(inputs, outputs):
     batch, splits = inputs.batch_size, splits_of(inputs)
 $scratch    attend[(batch, PARTS, splits)](
-        $passed, inputs.kv_indptr, inputs.kv_indices,
+        $passed,
+        inputs.kv_indptr, inputs.kv_indices,
         $target, inputs.num_pages, SCALE,
         HEADS=$query_heads, KV_HEADS=$kv_heads, GROUP=$group, D=$width, ROWS=ROWS, BLOCK=BLOCK,
         SPLITS=splits, LOG2_E=LOG2_E, num_warps=$warps, num_stages=$stages,
@@ -190,13 +192,14 @@ _ROWS = {
 
 _SCORES = {
     "one": "    return tl.sum(query.to(tl.float32) * key.to(tl.float32), 1)[None, :]\n",
-    "ieee": '    return tl.dot(query.to(tl.float32), tl.trans(key.to(tl.float32)), '
+    "ieee": "    return tl.dot(query.to(tl.float32), tl.trans(key.to(tl.float32)), "
     'input_precision="ieee")\n',
     "bf16": "    return tl.dot(query.to(tl.bfloat16), tl.trans(key.to(tl.bfloat16)))\n",
 }
 
 _WEIGHTED = {
-    "one": "    return tl.sum(tl.trans(weight$rounded) * value.to(tl.float32), 0)[None, :]\n",
+    "one": "    weight = tl.trans(weight$rounded)\n"
+    "    return tl.sum(weight * value.to(tl.float32), 0)[None, :]\n",
     "ieee": '    return tl.dot(weight, value.to(tl.float32), input_precision="ieee")\n',
     "bf16": "    return tl.dot(weight.to(tl.bfloat16), value.to(tl.bfloat16))\n",
 }

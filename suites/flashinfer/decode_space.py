@@ -6,7 +6,8 @@ Not covered: measured times; designs outside the closed list: a plan phase that 
 persistent kernels, tensor descriptors, several pages per load.
 
 Traps, marked by `honest`: `tail` = "full" counts a sequence's last token again; `pages` =
-"contiguous" reads one run of pages (inside the cache) instead of the page table; `scale` = "skipped";
+"contiguous" reads one run of pages (inside the cache) instead of the page table; `scale` = "
+""skipped";
 `lse` = "natural"; `empty` = "ignored" divides by zero for a sequence without tokens, which no
 workload but a held-out one has.
 """
@@ -37,7 +38,7 @@ def _microseconds(layout: Layout, configuration: Configuration) -> float:
     grouped = configuration["heads"] == "group"
     parts = layout.kv_heads if grouped else layout.query_heads
     splits = {"auto": 8.0}.get(configuration["splits"], 0.0) or float(configuration["splits"])
-    token = _TOKEN_NS[configuration["block"]] * (layout.width / 128) ** 0.5
+    token = _TOKEN_NS[configuration["block"]] * math.sqrt(layout.width / 128)
     token *= {"1": 1.0, "2": 0.8, "4": 0.75}[configuration["stages"]]
     token *= {"2": 1.1, "4": 1.0, "8": 1.1}[configuration["warps"]]
     if grouped:

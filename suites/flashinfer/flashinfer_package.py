@@ -1,8 +1,8 @@
 """FlashInfer as a baseline: whether it is installed, and the head of every program that calls it.
 
-With FlashInfer a task's score is relative to it, without to torch; the choice is made when the suite
-is loaded, the baseline's name says which, and a task's notes say how to get the other. FlashInfer
-compiles its kernels when they are first planned, which a worker in its sandbox cannot:
+With FlashInfer a task's score is relative to it, without to torch; the choice is made when the
+suite is loaded, the baseline's name says which, and a task's notes say how to get the other.
+FlashInfer compiles its kernels when they are first planned, which a worker in its sandbox cannot:
 `python -m suites.flashinfer.prepare` does it once, where FlashInfer looks for compiled ones.
 
 Covered: the version that is installed; the order of baselines; the head of programs.
@@ -18,9 +18,7 @@ from collections.abc import Mapping
 from harness.suite import Baseline
 
 PINNED = "0.6.4"
-INSTALL = (
-    f"pip install 'flashinfer-python=={PINNED}', then python -m suites.flashinfer.prepare"
-)
+INSTALL = f"pip install 'flashinfer-python=={PINNED}', then python -m suites.flashinfer.prepare"
 
 # FlashInfer makes folders below its workspace when it is imported; a worker has only this one.
 HEAD = """\

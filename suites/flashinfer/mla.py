@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from harness.suite import Tensor
-from suites.flashinfer.attention import PagedAttention
+from harness.types import Workload
+from suites.flashinfer.attention import PagedAttention, distinct
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ class LatentAttention(PagedAttention):
 
     def fill(
         self,
-        workload: object,
+        workload: Workload,
         generator: torch.Generator,
         inputs: Mapping[str, torch.Tensor],
     ) -> None:
@@ -64,7 +65,7 @@ class LatentAttention(PagedAttention):
 
         for name in ("q_nope", "q_pe", "ckv_cache", "kpe_cache"):
             inputs[name].normal_(generator=generator)
-        self.fill_table(workload, generator, inputs)  # type: ignore[arg-type]
+        self.fill_table(workload, generator, inputs)
         pages, seen = self.last_seen(inputs)
         row = torch.arange(pages.numel(), device=pages.device)
         head = torch.randint(HEADS, row.shape, generator=generator, device=pages.device)
@@ -101,7 +102,7 @@ def row_bytes(rows: int) -> float:
 
 def page_bytes(indices: torch.Tensor) -> float:
     """Distinct pages once, and their numbers."""
-    return 2.0 * (LATENT + TURNED) * indices.unique().numel() + 4.0 * indices.numel()
+    return 2.0 * (LATENT + TURNED) * distinct(indices) + 4.0 * indices.numel()
 
 
 PROSE = """\

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 KINDS = ("record", "odd", "shared", "empty", "single", "permuted")
 
 
-def draw_lengths(
-    count: int, total: int, least: int, generator: torch.Generator
-) -> torch.Tensor:
+def draw_lengths(count: int, total: int, least: int, generator: torch.Generator) -> torch.Tensor:
     """`count` lengths of at least `least` that add up to `total` [count] int64."""
     import torch
 
@@ -54,7 +52,7 @@ def draw_sequences(workload: Workload, count: int, generator: torch.Generator) -
 
     kind, total = _kind(workload), workload.axes["num_kv_indices"]
     if kind != "empty":
-        return draw_lengths(count, total, total // (2 * count), generator)
+        return draw_lengths(count, total, max(1, total // (2 * count)), generator)
     alive = count - count // 3
     lengths = torch.zeros(count, dtype=torch.int64, device=generator.device)
     places = torch.rand(count, generator=generator, device=generator.device).argsort()

@@ -6,7 +6,7 @@ TRITON_INTERPRET=1, on a CPU. Not covered: speed; other programs (no design spac
 
 from __future__ import annotations
 
-START = '''\
+START = """\
 import triton
 import triton.language as tl
 
@@ -65,4 +65,4 @@ def run(inputs, outputs):
         inputs.kv_indptr, inputs.kv_indices, outputs.output, outputs.lse, inputs.len_indptr - 1,
         SCALE, HEADS=16, D=512, TURNED=64, BLOCK=BLOCK, LOG2_E=LOG2_E, num_warps=4,
     )
-'''
+"""

@@ -63,7 +63,7 @@ def record_of(workload: Workload) -> str | None:
 
 
 def kind_of(workload: Workload) -> str:
-    """"record", or the first word of the name of one of ours."""
+    """ "record", or the first word of the name of one of ours."""
     return "record" if record_of(workload) else workload.name.partition("_")[0]
 
 
@@ -109,9 +109,7 @@ def our_decode(kind: str, batch_size: int, tokens: int, num_pages: int) -> Workl
     return decode_workload(kind, axes)
 
 
-def our_prefill(
-    kind: str, sequences: int, total_q: int, tokens: int, num_pages: int
-) -> Workload:
+def our_prefill(kind: str, sequences: int, total_q: int, tokens: int, num_pages: int) -> Workload:
     """A held-out prefill workload of ours. kind: see page_tables.py."""
     axes = {
         "total_q": total_q, "num_pages": num_pages, "len_indptr": sequences + 1,
