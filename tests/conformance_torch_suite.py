@@ -125,7 +125,7 @@ class TorchSuiteContract(SuiteContract):
             before = {name: tensor.clone() for name, tensor in inputs.items()}
             task.fill(workload, generator, inputs)
             for name, tensor in inputs.items():
-                mask = tensor.float().unique().numel() <= 2
+                mask = tensor.view(-1)[:4096].float().unique().numel() <= 2
                 if tensor.is_floating_point() and not mask:
                     same = tensor.float() == before[name].float()
                     assert same.double().mean() < 0.5, name

@@ -252,7 +252,7 @@ def experts(task: TorchTask, inputs: Tensors, **how: object) -> torch.Tensor:
     return (output * float(how.get("factor", 1.0))).bfloat16()  # type: ignore[arg-type]
 
 
-MOE = toy_flashinfer.moe_workload("odd", 33, 16, experts=64, local=32, hidden=512, between=256)
+MOE = toy_flashinfer.moe_workload("odd", 33, 16, experts=64, local=16, hidden=512, between=256)
 
 
 @pytest.mark.parametrize("task", TOYS.tasks[4:], ids=lambda t: t.name[-10:])
@@ -440,9 +440,8 @@ def test_starts_the_moes_baseline_and_designs_are_right_or_wrong_as_they_say(
     """In the interpreter. A trap that only some page tables show has one that does."""
     jobs, right = [], []
     for task in TOYS.tasks[2:5]:
-        for workload in (task.final[0], task.held_out[0]):
-            jobs.append((task.name, workload.name, task.starts["triton"]))
-            right.append(True)
+        jobs.append((task.name, task.held_out[0].name, task.starts["triton"]))
+        right.append(True)
     jobs.append((TOYS.tasks[5].name, TOYS.tasks[5].final[1].name, GROUPED))
     right.append(True)
     kv8 = TOYS.tasks[1]
@@ -453,7 +452,8 @@ def test_starts_the_moes_baseline_and_designs_are_right_or_wrong_as_they_say(
         if task is kv8:
             designs += single_steps(space, designs[0])
         for design in {space.render(d): d for d in designs}.values():
-            if design["warps"] == "4":  # warps mean nothing here
+            # Warps mean nothing here, and blocks beyond a sequence little.
+            if design["warps"] == "4" and design["block"] in ("16", "32"):
                 contiguous = design["pages"] == "contiguous"  # which those of "empty" are
                 name = "permuted_b3_kv50" if contiguous else "empty_b3_kv20"
                 jobs.append((task.name, name, space.render(design)))
