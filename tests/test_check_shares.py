@@ -1,8 +1,10 @@
-"""Tolerances with a share and exact zeros, alike in check.py and gpu_check.py; 8-bit types."""
+"""Tolerances with a share and exact zeros, alike in both checks; 8-bit types; notes of a task."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from harness.evaluate.gpu_memory import GpuRing, HostMemory, layout
 from harness.evaluate.header import cpp_header
 from harness.suite import Axis, Signature, Tensor, Tolerance, TorchTask, Work
 from harness.types import Workload
+from reports.manifest import read_comparison
+from tests.fake_comparison import write_comparison
 from tests.toy_gpu_suite import ScaleRows
 
 SHARE = Tolerance(1e-3, 1e-3, 0.5, "test", matched=0.9)
@@ -141,3 +145,11 @@ def test_the_cuda_header_has_the_8_bit_type() -> None:
     header = cpp_header(Halves.signature, "cuda")
     assert "#include <cuda_fp8.h>" in header
     assert "const __nv_fp8_e4m3* x;  // [rows, n] values" in header
+
+
+def test_a_tasks_notes_are_among_the_settings_of_a_report(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "comparison")
+    path = folder / "comparison.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"notes": {"some task": {"inputs": "synthesised"}}}))
+    assert ("some task.inputs", "synthesised") in read_comparison(folder).settings
