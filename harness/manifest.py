@@ -55,6 +55,9 @@ def write_comparison(
             if needed is not None and needed.ready
         },
         "git": environment.git_state(),
+        "notes": {
+            name: dict(suite.task(name).notes) for name in resolved.tasks if suite.task(name).notes
+        },
         "cards": cards,
     }
     write_text(manifest_path(folder), json.dumps(data, indent=1, allow_nan=False) + "\n")

@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -35,15 +36,19 @@ Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
 Device = Literal["cpu", "cuda"]
-Dtype = Literal["float32", "float64", "float16", "bfloat16", "int32", "int64"]
-# bfloat16 is no numpy type, so the sizes are written out.
+Dtype = Literal[
+    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "int32", "int64"
+]  # fmt: skip
+# bfloat16 and float8_e4m3fn are no numpy types, so the sizes are written out.
 ITEM_BYTES: Mapping[Dtype, int] = {
-    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int32": 4, "int64": 8
+    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "int32": 4,
+    "int64": 8,
 }  # fmt: skip
 
 SUITES: dict[str, str] = {
     "cpu": "suites.cpu:suite",
     "gpumode": "suites.gpumode:suite",
+    "flashinfer": "suites.flashinfer:suite",
     "trimul": "suites.gpumode:trimul",  # gpumode, with the scored TriMul alone by default
 }
 
@@ -62,8 +67,8 @@ class Tensor:
 
     shape: axis names or integers. index: index metadata (page tables, row pointers): the only
     contents that `plan` may see. fixed: the task promises something of the contents that a single
-    changed element would break (all ones), so near-duplicates leave them alone. The 16-bit types
-    are for TorchTasks only.
+    changed element would break (all ones), so near-duplicates leave them alone. The 16-bit
+    and 8-bit types are for TorchTasks only.
     """
 
     name: str
@@ -100,12 +105,18 @@ class Tolerance:
     """When an output counts as correct: every element |x - ref| <= absolute + relative * |ref|, and
     ||x - ref|| <= norm * ||ref|| (Frobenius). Where the reference is not finite, x must be equal to
     it; where it is finite, x must be finite. why: how the numbers were calibrated.
+
+    matched: the share of the elements that must keep to the first rule; all keep to the others.
+    exact_zeros: where the reference is 0, x must be 0, and these elements count for no share. For
+    outputs whose rows without work would otherwise pass in place of those with work.
     """
 
     absolute: float
     relative: float
     norm: float
     why: str
+    matched: float = 1.0
+    exact_zeros: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +165,8 @@ class Task(ABC):
     # Inputs of the task's published definition that are no tensors, in their order: a number, or
     # the name of the axis that has the value. For programs from elsewhere (harness/interchange).
     solution_scalars: Mapping[str, int | float | str] = {}
+    # What a manifest and a report must say of this task, such as where its inputs come from.
+    notes: Mapping[str, str] = MappingProxyType({})
 
     @property
     def workloads(self) -> dict[str, Workload]:

@@ -157,7 +157,8 @@ def read_comparison(folder: Path) -> Comparison:
             isolation=facts(evaluator.get("isolation")),
             trusted=bool(evaluator.get("trust_candidates")),
             settings=facts({k: v for k, v in evaluator.items() if k not in _SHOWN_APART})
-            + _device_lock(folder),
+            + _device_lock(folder)
+            + facts(data.get("notes") or {}),
             peaks=facts(evaluator.get("peaks")),
             machine=facts(data.get("machine")),
             packages=facts(data.get("packages")),

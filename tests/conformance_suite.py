@@ -45,7 +45,11 @@ def accepts(tolerance: Tolerance, result: Array, expected: Array) -> bool:
         return False
     error = np.abs(result[finite].astype(np.float64) - expected[finite])
     size = np.abs(expected[finite])
-    if np.any(error > tolerance.absolute + tolerance.relative * size):
+    if tolerance.exact_zeros and np.any(result[expected == 0] != 0):
+        return False
+    counted = size > 0 if tolerance.exact_zeros else np.ones(size.shape, dtype=bool)
+    outside = (error > tolerance.absolute + tolerance.relative * size) & counted
+    if np.sum(outside) > (1 - tolerance.matched) * np.sum(counted):
         return False
     return bool(np.linalg.norm(error) <= tolerance.norm * np.linalg.norm(size))
 

@@ -107,7 +107,9 @@ class TorchSuiteContract(SuiteContract):
         for task, workload in small:
             for name, tensor in filled(task, workload, 0).items():
                 written = (tensor.view(torch.uint8) != 0xA5).view(*tensor.shape, -1).any(-1)
-                assert bool(written.all()), (task.name, workload.name, name)
+                # An element of one byte may rightly hold this one.
+                least = 1.0 if tensor.element_size() > 1 else 0.95
+                assert written.double().mean() >= least, (task.name, workload.name, name)
 
     def test_fill_is_a_function_of_the_generator(self, small: Sized) -> None:
         for task, workload in small:
@@ -115,7 +117,7 @@ class TorchSuiteContract(SuiteContract):
             assert all(torch.equal(first[n], again[n]) for n in first)
 
     def test_no_call_repeats_the_contents_of_another(self, small: Sized) -> None:
-        """Masks aside: tensors of zeros and ones."""
+        """Masks aside: tensors of one value or two."""
         for task, workload in small:
             inputs = allocate(task.signature.inputs, workload)
             generator = torch.Generator().manual_seed(3)
@@ -123,9 +125,10 @@ class TorchSuiteContract(SuiteContract):
             before = {name: tensor.clone() for name, tensor in inputs.items()}
             task.fill(workload, generator, inputs)
             for name, tensor in inputs.items():
-                mask = bool(((tensor == 0) | (tensor == 1)).all())
+                mask = tensor.view(-1)[:4096].float().unique().numel() <= 2
                 if tensor.is_floating_point() and not mask:
-                    assert (tensor == before[name]).double().mean() < 0.5, name
+                    same = tensor.float() == before[name].float()
+                    assert same.double().mean() < 0.5, name
 
     def test_references_are_new_float64_arrays_and_leave_the_inputs_alone(
         self, small: Sized

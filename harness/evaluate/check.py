@@ -30,7 +30,7 @@ def compare(name: str, actual: Array, expected: Array, tolerance: Tolerance) -> 
 
     Every element: |x - ref| <= absolute + relative * |ref|; all together:
     ||x - ref|| <= norm * ||ref||. Written with <=, so that a NaN never passes. Where
-    the reference is not finite, x must equal it.
+    the reference is not finite, x must equal it. `matched` and `exact_zeros`: see `Tolerance`.
     """
     if np.issubdtype(expected.dtype, np.integer):
         wrong = np.flatnonzero(actual != expected)
@@ -39,11 +39,15 @@ def compare(name: str, actual: Array, expected: Array, tolerance: Tolerance) -> 
     with np.errstate(invalid="ignore"):
         error = np.abs(actual - reference)
         close = error <= tolerance.absolute + tolerance.relative * np.abs(reference)
-    if not close.all():  # something is wrong, or not finite on both sides
+    zero = reference == 0 if tolerance.exact_zeros else np.zeros((), dtype=bool)
+    if not close.all() or zero.any():  # something is wrong, or not finite on both sides, or zero
         finite = np.isfinite(reference)
         same = (actual == reference) | (np.isnan(actual) & np.isnan(reference))
-        wrong = np.flatnonzero(~np.where(finite, np.isfinite(actual) & close, same))
-        if wrong.size:
+        exact = ~finite | zero
+        bad = ~np.where(exact, same, np.isfinite(actual) & close)
+        never = ~np.where(exact, same, np.isfinite(actual))
+        if never.any() or bad.sum() > may_be_outside(tolerance, int(bad.size - zero.sum())):
+            wrong = np.flatnonzero(bad)
             return _mismatch(name, actual, reference, wrong, "are outside the tolerance")
         error, reference = error[finite], reference[finite]
     error, reference = error.reshape(-1), reference.reshape(-1)
@@ -51,6 +55,11 @@ def compare(name: str, actual: Array, expected: Array, tolerance: Tolerance) -> 
     if not total <= tolerance.norm * scale:
         return norm_mismatch(name, total, scale, tolerance)
     return None
+
+
+def may_be_outside(tolerance: Tolerance, elements: int) -> int:
+    """How many of these elements may be outside the elementwise rule."""
+    return elements - math.ceil(tolerance.matched * elements)
 
 
 def near(actual: Array, baseline: Array, tolerance: Tolerance) -> bool:
@@ -70,7 +79,10 @@ def near(actual: Array, baseline: Array, tolerance: Tolerance) -> bool:
     if close.all():
         return True
     finite = np.isfinite(baseline)  # infinities must agree
-    return bool(np.where(finite, close, actual == baseline).all())
+    good = np.where(finite, close, actual == baseline)
+    never = ~np.where(finite, np.isfinite(actual), good)
+    outside = int(good.size - good.sum())
+    return not never.any() and outside <= may_be_outside(tolerance, good.size)
 
 
 def _mismatch(name: str, actual: Array, expected: Array, wrong: Array, how: str) -> Mismatch:

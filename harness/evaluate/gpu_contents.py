@@ -58,4 +58,6 @@ def fill(
             continue
         position = int(torch.randint(flat.numel(), (1,), generator=places))
         element = flat[position : position + 1]
-        element.copy_(torch.where(element.isfinite(), 1 - element, 1))
+        # 8-bit types have no arithmetic of their own.
+        value = element.float() if element.element_size() == 1 else element
+        element.copy_(torch.where(value.isfinite(), 1 - value, 1))

@@ -383,5 +383,5 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """The elements as integers of their size."""
     import torch
 
-    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    kinds = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     return tensor.view(-1).view(kinds[tensor.element_size()])

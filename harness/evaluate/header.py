@@ -2,9 +2,9 @@
 signature.
 
 Covered: the Inputs and Outputs structs and the prototypes of `run`, `plan` and `workspace_bytes`.
-A CUDA candidate gets the same header with device pointers, and the 16-bit types of CUDA's own
-headers.
-Not covered: 8-bit floating-point types (no task has them yet).
+A CUDA candidate gets the same header with device pointers, and the 16-bit and 8-bit types of CUDA's
+own headers.
+Not covered: 8-bit types but e4m3 (no task has them yet).
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ ABI_VERSION = 1
 
 _C_TYPES = {
     "float32": "float", "float64": "double", "int32": "int32_t", "int64": "int64_t",
-    "float16": "__half", "bfloat16": "__nv_bfloat16",
+    "float16": "__half", "bfloat16": "__nv_bfloat16", "float8_e4m3fn": "__nv_fp8_e4m3",
 }  # fmt: skip
-_CUDA_HEADERS = {"float16": "#include <cuda_fp16.h>", "bfloat16": "#include <cuda_bf16.h>"}
+_CUDA_HEADERS = {
+    "float16": "#include <cuda_fp16.h>", "bfloat16": "#include <cuda_bf16.h>",
+    "float8_e4m3fn": "#include <cuda_fp8.h>",
+}  # fmt: skip
 
 
 def cpp_header(signature: Signature, language: Literal["cpp", "cuda"] = "cpp") -> str:

@@ -25,7 +25,8 @@ _BOOTSTRAP = (
     "import sys; sys.path.append(sys.argv.pop()); "
     "from harness.evaluate.judge_process import main; main()"
 )
-_INHERITED = ("PATH", "TMPDIR", "LANG", "LD_LIBRARY_PATH")
+# The last is where suites/flashinfer finds its data set.
+_INHERITED = ("PATH", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "FIB_DATASET_PATH")
 
 
 class LastingJudge:

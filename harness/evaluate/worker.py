@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 
 MESSAGE_CHARACTERS = 2000
 ITEM_BYTES: Mapping[str, int] = {
-    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int32": 4, "int64": 8
+    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "int32": 4,
+    "int64": 8,
 }  # fmt: skip
 NATIVE = ("cpp", "cuda")  # a shared library behind the C ABI; the others are Python files
 _RAISED = 1  # return code of a call that raised

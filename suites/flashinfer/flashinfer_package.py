@@ -1,0 +1,61 @@
+"""FlashInfer as a baseline: whether it is installed, and the head of every program that calls it.
+
+With FlashInfer a task's score is relative to it, without to torch; the choice is made when the
+suite is loaded, the baseline's name says which, and a task's notes say how to get the other.
+FlashInfer compiles its kernels when they are first planned, which a worker in its sandbox cannot:
+`python -m suites.flashinfer.prepare` does it once, where FlashInfer looks for compiled ones.
+
+Covered: the version that is installed; the order of baselines; the head of programs.
+Not covered: other versions than the pinned one (they may work, and the baseline's version tells).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping
+
+from harness.suite import Baseline
+
+PINNED = "0.6.4"
+INSTALL = f"pip install 'flashinfer-python=={PINNED}', then python -m suites.flashinfer.prepare"
+
+# FlashInfer makes folders below its workspace when it is imported; a worker has only this one.
+HEAD = """\
+import os
+import tempfile
+
+os.environ.setdefault("FLASHINFER_WORKSPACE_BASE", tempfile.gettempdir())
+os.environ.setdefault("FLASHINFER_DISABLE_JIT", "1")
+
+import torch
+import flashinfer
+"""
+
+
+def installed_version() -> str | None:
+    """The version of FlashInfer that Python finds here; None where there is none. Nothing is
+    imported."""
+    if importlib.util.find_spec("flashinfer") is None:
+        return None
+    try:
+        return importlib.metadata.version("flashinfer-python")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def ordered(flashinfer: Mapping[str, str], torch: Baseline) -> tuple[Baseline, ...]:
+    """A task's baselines. flashinfer: programs by name, the score's first; left out where it is
+    not installed, for they could not run."""
+    version = installed_version()
+    if version is None:
+        return (torch,)
+    return (*(Baseline(name, version, source) for name, source in flashinfer.items()), torch)
+
+
+def baseline_note() -> dict[str, str]:
+    """What a manifest says of the choice."""
+    version = installed_version()
+    if version is None:
+        return {"baseline": f"torch, since FlashInfer is not installed ({INSTALL})"}
+    return {"baseline": f"FlashInfer {version}"}
