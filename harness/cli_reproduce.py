@@ -19,7 +19,7 @@ def reproduce(
     ] = None,
     kernels: Annotated[
         Path | None,
-        typer.Option(help="A folder with the record of published kernels that were measured."),
+        typer.Option(help="A folder of published kernels, to measure here, or a record of it."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder for the page, tables and figures.")] = Path(
         "runs/reproduce"
@@ -27,7 +27,8 @@ def reproduce(
 ) -> None:
     """Make the paper's tables and curves from the published figures, and lay ours beside them.
 
-    Needs no GPU and no key. Says which of the paper's claims hold under which mean, and where its
+    Needs no key, and a GPU only to measure --kernels: K-Search's folder results, or Solution JSON
+    files of FlashInfer-Bench. Says which of the paper's claims hold under which mean, and where its
     kernels come from. Ends with the page's path.
 
     Examples:
@@ -35,7 +36,7 @@ def reproduce(
     \b
     harness reproduce
     harness reproduce --runs runs/comparison
-    harness reproduce --kernels measured --out runs/paper
+    harness reproduce --kernels K-Search/results --out runs/paper
     """
     from harness.reproduce import reproduce as make_page
 

@@ -1,8 +1,8 @@
 """`harness reproduce`: the paper's page from the figures that are shipped, with ours beside them.
 
-Covered: what was asked for, the record of measured kernels that a folder holds, what is printed.
-Not covered: the page (reports/reproduce.py, found by name); measuring a folder of kernels: until
-`kernels` holds a record (remeasured.json), it is refused.
+Covered: what was asked for, the record of measured kernels that a folder holds or that is made of
+its kernels, what is printed. Not covered: the page (reports/reproduce.py, found by name); measuring
+(remeasure.py).
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ class _Page(Protocol):
 def reproduce(
     out: Path, runs: Path | None, kernels: Path | None, say: Callable[[str], None]
 ) -> Path:
-    """Write the page into `out`; its path. runs: a comparison's folder. kernels: a folder with the
-    record of measured kernels. Raises UsageError, LogError, EnvironmentMissing."""
+    """Write the page into `out`; its path. runs: a comparison's folder. kernels: a folder of
+    published kernels, or with the record of measured ones. Raises UsageError, LogError,
+    EnvironmentMissing."""
     if runs is not None and not runs.is_dir():
         raise UsageError(
             f"There is no folder {runs}. --runs (RUNS=) takes the folder of a comparison."
         )
-    record = measured_kernels(kernels) if kernels is not None else None
+    record = measured_kernels(kernels, out, say) if kernels is not None else None
     build = cast(
         Callable[[Path, Path | None, Remeasured | None], _Page], load("report", "paper", _BUILDERS)
     )
@@ -49,18 +50,16 @@ def reproduce(
     return page.page
 
 
-def measured_kernels(folder: Path) -> Remeasured:
-    """The record of the kernels in a folder. Raises UsageError where it has none, LogError where it
-    is not whole."""
+def measured_kernels(folder: Path, out: Path, say: Callable[[str], None]) -> Remeasured:
+    """The record of the kernels in a folder: the one that it holds, else a new one, made on this
+    machine and kept in `out`. Raises UsageError, EnvironmentMissing, and LogError where a record is
+    not whole."""
+    from harness.remeasure import remeasure
+
     if not folder.is_dir():
         raise UsageError(
             f"There is no folder {folder}. --kernels (KERNELS=) takes a folder of kernels."
         )
-    if not (folder / RECORD).is_file():
-        raise UsageError(
-            f"{folder} has no {RECORD}, the record of measured kernels (docs/reproduce.md has its "
-            "form). This version shows such records and cannot make one: that needs an importer of "
-            "published kernels and the suite `flashinfer`, which are not part of it. Leave "
-            "--kernels (KERNELS=) out, or give a folder that holds a record."
-        )
-    return read_remeasured(folder)
+    if (folder / RECORD).is_file():
+        return read_remeasured(folder)
+    return remeasure(folder, out, say)

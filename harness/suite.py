@@ -120,6 +120,18 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class PublishedGate:
+    """The rule that kernels of a task were published under elsewhere, for comparison only. An
+    element is right if |x - ref| <= absolute or |x - ref| <= relative * (|ref| + 1e-8), and this
+    share of an output's elements must be; all of it must be finite. source: whose rule it is."""
+
+    absolute: float
+    relative: float
+    matched: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Work:
     """What these inputs require at the least: floating-point operations, and bytes that must be
     read or written once. The roofline floor is max(flops / peak, bytes / bandwidth) of the device;
@@ -165,6 +177,7 @@ class Task(ABC):
     # Inputs of the task's published definition that are no tensors, in their order: a number, or
     # the name of the axis that has the value. For programs from elsewhere (harness/interchange).
     solution_scalars: Mapping[str, int | float | str] = {}
+    published_gate: PublishedGate | None = None  # for `harness reproduce --kernels`
     # What a manifest and a report must say of this task, such as where its inputs come from.
     notes: Mapping[str, str] = MappingProxyType({})
 

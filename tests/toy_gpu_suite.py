@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.suite import (
     Axis,
     Baseline,
+    PublishedGate,
     Signature,
     Suite,
     Tensor,
@@ -141,5 +142,13 @@ class LargeRows(ScaleRows):
     tests = (_workload(33, 1000),)
 
 
+class GatedRows(ScaleRows):
+    """The same, as if kernels for it had been published under another rule."""
+
+    name = "gated_rows"
+    published_gate = PublishedGate(1e-2, 1e-2, 1.0, "1e-2 absolute or relative")
+
+
 suite = Suite("toy-gpu", "Toy", (ScaleRows(),), ("scale_rows",), "triton")
 large = Suite("toy-gpu-large", "Toy", (LargeRows(),), ("large_rows",), "triton")
+gated = Suite("toy-gpu-gated", "Toy", (GatedRows(),), ("gated_rows",), "triton")

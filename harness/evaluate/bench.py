@@ -24,6 +24,7 @@ from harness.evaluate.launcher import WarmParent
 from harness.evaluate.memory import HostRing, private_inputs
 from harness.evaluate.peaks import Peaks, floor_us
 from harness.evaluate.program import Call, Contents, Program, Timed
+from harness.evaluate.published_gate import published_mismatch
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side, loaded
 from harness.evaluate.timing import StealClock
@@ -101,7 +102,20 @@ class Bench(ABC):
 
     def mismatch(self, workload: Workload, call: Call) -> Mismatch | None:
         """What is wrong with a call's outputs by the reference, if anything."""
-        expected = self.expected(workload, call.contents)
+        return self._mismatch(call, self.expected(workload, call.contents))
+
+    def by_both_gates(self, workload: Workload, call: Call) -> tuple[Mismatch | None, str]:
+        """The same, and what is wrong by the gate that the task's kernels were published under ("":
+        nothing, or it has none)."""
+        expected, gate = self.expected(workload, call.contents), self.task.published_gate
+        found = ""
+        if gate is not None:
+            for tensor in self.task.signature.outputs:
+                outputs = call.outputs[tensor.name], expected[tensor.name]
+                found = found or published_mismatch(tensor.name, *outputs, gate)
+        return self._mismatch(call, expected), found
+
+    def _mismatch(self, call: Call, expected: Mapping[str, Any]) -> Mismatch | None:
         for name, tolerance in self._tolerances():
             found = self.compare(name, call.outputs[name], expected[name], tolerance)
             if found is not None:

@@ -28,13 +28,17 @@ _REUSED = "reused_outputs"
 
 @dataclass(frozen=True)
 class Checked:
-    """One workload's verdict. check and message: what failed, "" where nothing did."""
+    """One workload's verdict. check and message: what failed, "" where nothing did. published: the
+    same under the gate that the task's kernels were published under; what breaks this evaluator's
+    protocol passes neither. None: the task has no such gate."""
 
     workload: str
     split: Split
     status: Status
     check: str = ""
     message: str = ""
+    published: Status | None = None
+    published_message: str = ""
 
     @property
     def passed(self) -> bool:
@@ -49,8 +53,9 @@ class Timed:
     calls on contents that were written once, in the same containers; a diagnostic. host_us: median
     until the function had returned, fresh. problem: why the fresh times count for nothing (wrong
     outputs, clocks that disagree, a time below the floor, a crash), reused_problem: what went wrong
-    with reused inputs. Either may be without times. diagnostics: what the worker says
-    beyond them (diagnosis.py).
+    with reused inputs. Either may be without times. plan_us, baseline_plan_us: medians of the
+    plan before the call, None where a side has none. diagnostics: what the worker says beyond them
+    (diagnosis.py).
     """
 
     workload: str
@@ -62,6 +67,8 @@ class Timed:
     problem: str | None = None
     reused_problem: str | None = None
     flags: tuple[str, ...] = ()
+    plan_us: float | None = None
+    baseline_plan_us: float | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -158,9 +165,14 @@ def inspection_to_json(inspection: Inspection) -> JsonObject:
     return asdict(inspection)
 
 
+def _checked_from_json(row: JsonObject) -> Checked:
+    published = None if row["published"] is None else Status(row["published"])
+    return Checked(**{**row, "status": Status(row["status"]), "published": published})
+
+
 def inspection_from_json(data: JsonObject) -> Inspection:
     """The inverse. Raises KeyError, TypeError or ValueError for something else."""
-    checked = [Checked(**{**row, "status": Status(row["status"])}) for row in data["checked"]]
+    checked = [_checked_from_json(row) for row in data["checked"]]
     lists = ("fresh_us", "reused_us", "baseline_us", "flags")
     timed = [Timed(**{**row, **{n: tuple(row[n]) for n in lists}}) for row in data["timed"]]
     observed = data["observed"]

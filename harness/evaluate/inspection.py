@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.evaluate.check import Mismatch
 from harness.evaluate.clocks import check_floor
 from harness.evaluate.diagnosis import diagnose
 from harness.evaluate.inspected import (
@@ -39,8 +40,8 @@ from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.judge import Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Program
 from harness.evaluate.side import Side
-from harness.evaluate.verdict import fastest_ns, latencies_us
-from harness.evaluate.verification import check_block, check_call, check_near
+from harness.evaluate.verdict import fastest_ns, latencies_us, plan_us
+from harness.evaluate.verification import check_block, check_near
 from harness.types import Status, Workload
 
 SEEDS = 2
@@ -171,22 +172,35 @@ class Inspector:
     # Correctness.
 
     def _check(self, split: Split, workload: Workload) -> Checked:
+        named = workload.name, split
+        gate = None if self._task.published_gate is None else Status.PASSED
         try:
-            self._verify(self._ready(), workload)
+            mismatch, published = self._verify(self._ready(), workload)
             self._look()
         except CandidateFailure as failure:
             self._after(failure)
-            status, check, message = failure.status, failure.check, failure.message
-            return Checked(workload.name, split, status, check, message)
-        return Checked(workload.name, split, Status.PASSED)
+            status, message = failure.status, failure.message
+            both = (status, message) if gate is not None else (None, "")
+            return Checked(*named, status, failure.check, message, *both)
+        if published:
+            gate = Status.INCORRECT_NUMERICAL
+        if mismatch is None:
+            return Checked(*named, Status.PASSED, "", "", gate, published)
+        wrong = Status.INCORRECT_NUMERICAL
+        return Checked(*named, wrong, "tolerance", mismatch.message, gate, published)
 
-    def _verify(self, side: InspectedSide, workload: Workload) -> None:
-        """Calls on fresh seeds, each verified in full."""
+    def _verify(self, side: InspectedSide, workload: Workload) -> tuple[Mismatch | None, str]:
+        """Calls on fresh seeds, each verified in full: what is wrong by the task's tolerances, and
+        by the gate of published kernels."""
         side.bind(workload)
         contents = [self._bench.fresh(workload, self._rng) for _ in range(SEEDS)]
+        mismatch: Mismatch | None = None
+        published = ""
         for start in range(0, SEEDS, side.slots):
             for call in side.run_block(contents[start : start + side.slots], self._rng):
-                check_call(self._bench, workload, call)
+                ours, theirs = self._bench.by_both_gates(workload, call)
+                mismatch, published = mismatch or ours, published or theirs
+        return mismatch, published
 
     # Times.
 
@@ -220,6 +234,8 @@ class Inspector:
             made.problem,
             made.reused_problem,
             tuple(made.flags),
+            plan_us(made.fresh),
+            plan_us(made.baseline),
         )
 
     def _gather(self, made: _Gathered, baseline: Side, workload: Workload) -> None:

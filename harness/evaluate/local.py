@@ -189,19 +189,21 @@ class LocalEvaluator:
         return confirmation_from_json({**record, "cached": hit})
 
     def inspect(self, task: str, candidate: Candidate, *, timed: bool = True) -> Inspection:
-        """Everything about one program in Python or Triton (`inspection.py`), measured afresh.
-        Raises InfraError, UnknownName, UsageError."""
+        """Everything about one program in Python or Triton, or with a binding to Python
+        (`inspection.py`), measured afresh. Raises InfraError, UnknownName, UsageError."""
         known = self._suite.task(task)
-        if self._suite.device == "cpu" or candidate.language not in ("python", "triton"):
-            raise UsageError(
-                "Only programs in Python or Triton for a GPU task can be inspected; got "
-                f"{candidate.language} for {task}."
-            )
+        if self._suite.device == "cpu":
+            raise UsageError(f"Only programs for a GPU can be inspected; {task} is for the CPU.")
         built, _ = self._backend.build(known, candidate, tuple(known.workloads.values()))
         if isinstance(built, Failed):
             baseline = known.baselines[0].name
             return Inspection(known.name, known.version, baseline, build_failure=built.message)
         entry = {"id": candidate.id, "language": candidate.language, "timed": timed, **built}
+        if entry["language"] not in ("python", "triton"):
+            raise UsageError(
+                "Only programs in Python or Triton, or with a binding to Python, can be inspected; "
+                f"got {candidate.language} behind the plain C ABI for {task}."
+            )
         answer = self._backend.ask({"op": "inspect", "task": known.name, **entry})
         return inspection_from_json(answer["inspection"])
 

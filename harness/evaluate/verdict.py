@@ -75,14 +75,15 @@ def measurement(
         ratio.high,
         floor,
         len(candidate),
-        _plan_us(candidate),
+        plan_us(candidate),
         tuple(flags),
         statistics.median(hosts) if any(hosts) else None,
-        _plan_us(baseline),
+        plan_us(baseline),
     )
 
 
-def _plan_us(calls: Sequence[Clocks]) -> float | None:
+def plan_us(calls: Sequence[Clocks]) -> float | None:
+    """The median time of the plan before these calls; None where there was none."""
     plans = [call.plan_ns / 1e3 for call in calls if call.plan_ns is not None]
     return statistics.median(plans) if plans else None
 

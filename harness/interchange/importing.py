@@ -20,8 +20,11 @@ from harness.types import Candidate
 
 
 def task_of(solution: Solution, suite: Suite) -> Task:
-    """The task that a solution is for. Raises UnknownName."""
-    return suite.task(solution.definition)
+    """The task that a solution is for: of its definition's name, or where a suite has variants of
+    it, the one with the published inputs. Raises UnknownName."""
+    published = f"{solution.definition}@published"
+    names = {task.name for task in suite.tasks}
+    return suite.task(published if published in names else solution.definition)
 
 
 def candidate_of(solution: Solution, task: Task) -> Candidate:

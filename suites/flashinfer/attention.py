@@ -17,7 +17,7 @@ from harness.types import Workload
 from suites.flashinfer import page_tables
 from suites.flashinfer.dataset import SYNTHESISED, StoredTable, find_dataset, read_table
 from suites.flashinfer.flashinfer_package import baseline_note
-from suites.flashinfer.records import record_of
+from suites.flashinfer.records import FLASHINFER_BENCH, record_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,11 +28,11 @@ _AT_ONCE = 1 << 26  # float64 elements of gathered keys and values, or of logits
 
 
 class PagedAttention(TorchTask):
-    """A task over a paged cache; `name` is the definition's. indptrs: the axis that each row "
-    "pointer
-    ends at."""
+    """A task over a paged cache; `name` is the definition's. indptrs: the axis that each row
+    pointer ends at."""
 
     indptrs: Mapping[str, str] = {"kv_indptr": "num_kv_indices"}
+    published_gate = FLASHINFER_BENCH
 
     def __init__(self) -> None:
         self._dataset = find_dataset(self.name)

@@ -95,6 +95,7 @@ class GqaPagedDecode(PagedAttention):
     version = "1"
     kv_heads: int
     tolerances = _TOLERANCES
+    solution_scalars = {"sm_scale": SM_SCALE}
 
     def fill(
         self, workload: Workload, generator: torch.Generator, inputs: Mapping[str, torch.Tensor]

@@ -53,6 +53,8 @@ def outputs(rows: str) -> tuple[Tensor, Tensor]:
 class LatentAttention(PagedAttention):
     """An MLA task."""
 
+    solution_scalars = {"sm_scale": SM_SCALE}
+
     def fill(
         self,
         workload: Workload,

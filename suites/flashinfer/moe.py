@@ -13,6 +13,7 @@ space (the simulated model has none for this task).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.suite import Axis, Baseline, Signature, Tensor, Tolerance, TorchTask, Work
@@ -21,7 +22,7 @@ from suites.flashinfer import moe_inputs
 from suites.flashinfer.dataset import SYNTHESISED, find_dataset
 from suites.flashinfer.moe_code import CUDA_START, TORCH, TRITON_START
 from suites.flashinfer.moe_grouped import GROUPED
-from suites.flashinfer.records import chosen, read_records
+from suites.flashinfer.records import FLASHINFER_BENCH, chosen, read_records
 
 if TYPE_CHECKING:
     import torch
@@ -171,6 +172,15 @@ class MoeSpec(TorchTask):
         Baseline("torch", "expert by expert, bfloat16, 1", TORCH),
     )
     starts = {"triton": TRITON_START, "cuda": CUDA_START}
+    solution_scalars = {
+        "local_expert_offset": "local_expert_offset",
+        "routed_scaling_factor": ROUTED_SCALING_FACTOR,
+    }
+    published_gate = replace(
+        FLASHINFER_BENCH,
+        matched=0.95,
+        source="flashinfer-bench 0.1.2: 1e-2 absolute or relative, 95 % of elements, all finite",
+    )
     scales = moe_inputs.POSITIVE
 
     def __init__(self) -> None:

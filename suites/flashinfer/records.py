@@ -17,8 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.suite import PublishedGate
 from harness.types import Workload
 
+# FlashInfer-Bench's default evaluator (its eval_config.yaml, version 0.1.2).
+FLASHINFER_BENCH = PublishedGate(
+    1e-2, 1e-2, 1.0, "flashinfer-bench 0.1.2: 1e-2 absolute or relative, every element, all finite"
+)
 DATA = Path(__file__).parent / "data"
 UUID_DIGITS = 8
 _RECORD = re.compile(rf"^([0-9a-f]{{{UUID_DIGITS}}})_")
