@@ -16,7 +16,6 @@ from harness.errors import LogError, UsageError
 from harness.remeasured import (
     GATES,
     PLANS,
-    RECORD,
     Remeasured,
     RemeasuredKernel,
     RemeasuredWorkload,
