@@ -73,10 +73,11 @@ test: $(dev)
 	@$(python) -m pytest
 
 test-gpu: $(dev)
-	@$(python) -m pytest tests/test_gpu_device.py tests/test_gpu_zoo.py tests/test_gpu_modal.py
+	@$(python) -m pytest tests/test_gpu_device.py tests/test_gpu_zoo.py tests/test_gpu_modal.py \
+	  tests/test_gpu_flashinfer.py
 
 bench-gpu: $(dev)
-	@$(python) -m pytest benchmarks/bench_gpu.py --benchmark-only -s
+	@$(python) -m pytest benchmarks/bench_gpu.py benchmarks/bench_flashinfer.py --benchmark-only -s
 
 bench: $(dev)
 	@$(python) -m pytest benchmarks --benchmark-only

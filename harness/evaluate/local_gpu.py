@@ -38,7 +38,8 @@ GpuDevice = Literal["cuda", "interpreter"]
 
 NO_GPU = (
     "This machine has no NVIDIA GPU that nvidia-smi shows, and this suite runs on one. "
-    "Run SUITE=cpu here, or this suite on a machine with a GPU."
+    "Run SUITE=cpu here, this suite with EVALUATOR=modal (docs/modal.md), or on a machine with a "
+    "GPU."
 )
 _NO_TRITON = (
     "The package triton is missing, which this suite needs. Install it: pip install triton "
