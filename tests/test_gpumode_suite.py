@@ -410,7 +410,8 @@ def ran(program: str, folder: Path, axes: dict[str, int], designs: list[dict[str
 @needs_triton
 def test_designs_are_right_or_wrong_in_the_interpreter_as_their_space_says(tmp_path: Path) -> None:
     designs, seen = [], set()
-    for design in (*single_steps(START), *single_steps(BEST), BEST | {"product": "own"}):
+    # The optimum's steps and some of the start's: all of both take a minute and say little more.
+    for design in (*list(single_steps(START))[::4], *single_steps(BEST), BEST | {"product": "own"}):
         # Warps and stages mean nothing here, 256 x 256 tiles only time.
         source = re.sub(r"num_\w+=\d", "", SPACE.render(design).partition("\n")[2])
         if source not in seen and design["tile"] != "256" and design["precision"] != "bf16":
