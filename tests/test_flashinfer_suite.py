@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -422,7 +423,8 @@ def test_every_single_step_renders_plain_short_python() -> None:
 
 
 def interpreted(folder: Path, jobs: list[tuple[str, str, str]]) -> list[bool]:
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    folder.mkdir()
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.flashinfer_interpreter", str(folder)],
         input=json.dumps(jobs), capture_output=True, text=True, env=environment, check=False,
@@ -450,7 +452,8 @@ def test_starts_the_moes_baseline_and_designs_are_right_or_wrong_as_they_say(
         assert isinstance(space, DecodeSpace)
         designs = [space.start() | base]
         if task is kv8:
-            designs += single_steps(space, designs[0])
+            steps = single_steps(space, designs[0])  # all traps, and some of the others
+            designs += [d for n, d in enumerate(steps) if n % 3 == 0 or not space.honest(d)]
         for design in {space.render(d): d for d in designs}.values():
             # Warps mean nothing here, and blocks beyond a sequence little.
             if design["warps"] == "4" and design["block"] in ("16", "32"):
@@ -458,6 +461,9 @@ def test_starts_the_moes_baseline_and_designs_are_right_or_wrong_as_they_say(
                 name = "permuted_b3_kv50" if contiguous else "empty_b3_kv20"
                 jobs.append((task.name, name, space.render(design)))
                 right.append(space.honest(design))
-    verdicts = interpreted(tmp_path, jobs)
-    pairs = list(zip(jobs, verdicts, right, strict=True))
+    with ThreadPoolExecutor(2) as pool:
+        even = pool.submit(interpreted, tmp_path / "even", jobs[::2])
+        odd = interpreted(tmp_path / "odd", jobs[1::2])
+        pairs = list(zip(jobs[::2], even.result(), right[::2], strict=True))
+    pairs += list(zip(jobs[1::2], odd, right[1::2], strict=True))
     assert [(n, w, s[:400]) for (n, w, s), seen, wanted in pairs if seen != wanted] == []
