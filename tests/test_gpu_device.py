@@ -267,3 +267,14 @@ def test_what_the_worker_says_beyond_the_score(
     for row in finalist.final.measurements:
         assert set(row.diagnostics) == set(FIGURES)
         assert (row.diagnostics["library_share"] > 0.9) == (language == "python")
+
+
+def test_a_program_with_a_plan_is_confirmed_without_calls_back_to_back(
+    evaluator: LocalEvaluator,
+) -> None:
+    planned = START + "\n\ndef plan(inputs):\n    pass\n"
+    (finalist,) = evaluator.confirm("large_rows", [Candidate("triton", planned)]).finalists
+    assert isinstance(finalist.final, Passed), finalist.final
+    for row in finalist.final.measurements:
+        assert row.plan_us is not None
+        assert any("has a plan" in flag for flag in row.flags)
