@@ -19,7 +19,7 @@ from pathlib import Path
 from harness.errors import LogError, UsageError
 from harness.folder import read_manifest, write_text
 from harness.suite import load_suite
-from harness.types import Candidate, Passed
+from harness.types import Passed
 
 FORMAT = 1
 FILE = "baselines.json"
@@ -61,8 +61,7 @@ def time_baselines(
         for task in chosen:
             first, *others = task.baselines
             for other in others:
-                candidate = Candidate(other.language, other.source)
-                outcome = evaluator.evaluate(task.name, candidate).outcome
+                outcome = evaluator.evaluate_baseline(task.name, other).outcome
                 called = task.name, first.name, other.name, other.version
                 if isinstance(outcome, Passed):
                     score, low, high = outcome.score, outcome.score_low, outcome.score_high

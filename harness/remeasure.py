@@ -13,6 +13,7 @@ Not covered: TriMul submissions (`harness leaderboard trimul`); the record (reme
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ from harness.suite import Suite, Task, load_suite
 from harness.types import Candidate, JsonObject, Status
 
 SUITE = "flashinfer"
+_JUDGED_BY = ("protocol", "settings", "isolation", "tasks")  # what a verdict depends on
 
 
 class _Inspecting(Protocol):
@@ -86,11 +88,12 @@ def remeasure(
             say(f"{kernel.name}: {len(task.final)} workloads ...")
             try:
                 made = _measured(evaluator, task, kernel, candidate)
-            except InfraError as error:
-                say(f"{kernel.name}: put off, the harness failed on it: {error}")
+            except (InfraError, EnvironmentMissing) as error:  # this machine's, not the kernel's
+                say(f"{kernel.name}: put off: {error}")
                 continue
-            kept = tuple(k for k in record.kernels if (k.task, k.name) != (made.task, made.name))
-            record = replace(record, kernels=(*kept, made), evaluator=evaluator.describe())
+            one = (made.task, made.method, made.name)
+            kept = tuple(k for k in record.kernels if (k.task, k.method, k.name) != one)
+            record = replace(record, kernels=(*kept, made), evaluator=_described(evaluator, suite))
             write_remeasured(out, record)
     return record
 
@@ -138,7 +141,7 @@ def _local(suite_name: str) -> _Inspecting:
 
 def _begun(out: Path, evaluator: _Inspecting, suite: Suite) -> Remeasured:
     """The record in `out`, if it is of this device and these packages; else an empty one."""
-    described = evaluator.describe()
+    described = _described(evaluator, suite)
     baselines = dict.fromkeys(
         f"{t.baselines[0].name} {t.baselines[0].version}" for t in suite.tasks
     )
@@ -165,7 +168,15 @@ def _begun(out: Path, evaluator: _Inspecting, suite: Suite) -> Remeasured:
     same = (known.hardware, known.packages, known.baseline, known.gates) == (
         fresh.hardware, fresh.packages, fresh.baseline, fresh.gates,
     )  # fmt: skip
-    return known if same else fresh
+    alike = all(known.evaluator.get(name) == described[name] for name in _JUDGED_BY)
+    return known if same and alike else fresh
+
+
+def _described(evaluator: _Inspecting, suite: Suite) -> JsonObject:
+    """The evaluator and the versions of the tasks, as they are read back."""
+    tasks = {task.name: task.version for task in suite.tasks}
+    described: JsonObject = json.loads(json.dumps(evaluator.describe() | {"tasks": tasks}))
+    return described
 
 
 def _same(known: RemeasuredKernel, task: Task, candidate: Candidate) -> bool:
@@ -176,10 +187,7 @@ def _measured(
     evaluator: _Inspecting, task: Task, kernel: Found, candidate: Candidate
 ) -> RemeasuredKernel:
     named = task.name, kernel.method, kernel.name, candidate.id
-    try:
-        inspection = evaluator.inspect(task.name, candidate)
-    except EnvironmentMissing as error:  # a binding's package, a header
-        return RemeasuredKernel(*named, failure=str(error))
+    inspection = evaluator.inspect(task.name, candidate)
     if inspection.build_failure is not None:
         return RemeasuredKernel(*named, failure=inspection.build_failure)
     timed = {t.workload: t for t in inspection.timed}

@@ -17,7 +17,7 @@ ROW = Measurement("small", 10.0, 20.0, 2.0, 1.9, 2.1, 5.0, 8, plan_us=30.0, base
 
 def test_only_known_and_possible_figures_come_in() -> None:
     told = {"ok": True, "hot_us": 12, "graph_us": math.inf, "kernels_us": -1.0, "kernels": 3.0}
-    told |= {"library_share": "1", "score": 99.0}
+    told |= {"library_share": "1", "score": 99.0, "hot_host_us": 10**400}
     assert figures_from_worker(told) == {"hot_us": 12.0, "kernels": 3.0}
 
 

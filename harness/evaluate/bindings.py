@@ -45,6 +45,10 @@ class BuiltBundle:
     seconds: float
 
 
+class BindingMissing(EnvironmentMissing):
+    """The package of a bundle's binding is not installed."""
+
+
 def bundle_of(candidate: Candidate, signature: Signature) -> Bundle | Failed | None:
     """The bundle that a candidate is; None if it is none, and what is wrong with it if it cannot be
     built for this signature."""
@@ -148,7 +152,7 @@ def _package(module: str, distribution: str, binding: str) -> Path:
     """The folder of an installed package, which is not imported."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise EnvironmentMissing(
+        raise BindingMissing(
             f"The package {distribution} is missing, which kernels with binding {binding} are "
             f"built with. Install it: pip install {distribution}."
         )

@@ -41,6 +41,7 @@ MARK = "// harness bundle: "
 FILE_MARK = "// harness file: "
 COMPILED = (".cu", ".cpp", ".cc", ".cxx", ".c")
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
+_LONGEST_PATH = 200  # a file system's names end at 255 bytes
 _FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _KEYS = ("binding", "entry", "destination_passing", "arguments", "origin")
 
@@ -57,10 +58,11 @@ class SourceFile:
     content: str
 
     def __post_init__(self) -> None:
-        if not _PATH.fullmatch(self.path) or ".." in self.path:
+        fits = len(self.path) <= _LONGEST_PATH
+        if not fits or not _PATH.fullmatch(self.path) or ".." in self.path:
             raise BundleError(
-                f"a source file is called {self.path[:100]!r}; expected a relative path of "
-                "letters, digits and _ . + - /"
+                f"a source file is called {self.path[:100]!r}; expected a relative path of at most "
+                f"{_LONGEST_PATH} letters, digits and _ . + - /"
             )
 
     @property
@@ -85,6 +87,10 @@ class Bundle:
         paths = [file.path for file in self.files]
         if len(set(paths)) != len(paths):
             raise BundleError(f"two source files have the same path: {sorted(paths)}")
+        folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
+        both = sorted(folders & set(paths))
+        if both:
+            raise BundleError(f"these are source files and folders of others: {both}")
         if not any(file.compiled for file in self.files):
             raise BundleError(f"no source file ends in one of {', '.join(COMPILED)}: {paths}")
         if not _FUNCTION.fullmatch(self.entry):
@@ -140,7 +146,7 @@ def read_bundle(source: str, language: Language) -> Bundle | None:
 def _head(text: str) -> JsonObject:
     try:
         head = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"the bundle's first line is no JSON after its mark: {error}") from error
     if not isinstance(head, dict) or head.get("binding") not in BINDINGS:
         raise BundleError(

@@ -288,7 +288,10 @@ class Session:
             for workload in timed:
                 floors[workload] = self._bench.floor_us(workload, self._bench.fresh(workload, rng))
             self._bench.check_confirmed(timed)
-            shown = self._bench.check_back_to_back(entry.program, timed, rng)
+            try:
+                shown = self._bench.check_back_to_back(entry.program, timed, rng)
+            except self._bench.device_errors() as error:
+                return failed(no_room(error), Stage.TIMING, None)
             for workload, (mine, theirs) in timed.items():
                 flags = [shown[workload]] if workload in shown else []
                 latency = float(np.median([clocks.latency_ns for clocks in mine])) / 1e3
@@ -312,6 +315,9 @@ class Session:
                     judge.verify(side, workload, rng, self._bench.correctness_seeds)
         except CandidateFailure as failure:
             return failure.status, f"{workload.name}: {failure.message}"
+        except self._bench.device_errors() as error:
+            full = no_room(error)
+            return full.status, f"{workload.name}: {full.message}"
         return Status.PASSED, ""
 
 

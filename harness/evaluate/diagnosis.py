@@ -9,7 +9,6 @@ Not covered: how a worker finds them (gpu_diagnostics.py).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -72,6 +71,7 @@ def figures_from_worker(told: Mapping[str, object]) -> Figures:
     figures = {}
     for name in FIGURES:
         value = told.get(name)
-        if isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= _MOST:
+        # Compared, not converted: an int may be too large for a float. False for a NaN.
+        if isinstance(value, int | float) and 0 <= value <= _MOST:
             figures[name] = float(value)
     return figures

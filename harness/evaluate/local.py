@@ -18,6 +18,8 @@ from typing import Any, Protocol
 from harness.environment import fingerprint, packages
 from harness.errors import EnvironmentMissing, UsageError
 from harness.evaluate import EVALUATOR_PROTOCOL
+from harness.evaluate.bindings import BindingMissing
+from harness.evaluate.bundle import MARK
 from harness.evaluate.cache import Cache
 from harness.evaluate.feedback import feedback
 from harness.evaluate.inspected import Inspection, inspection_from_json
@@ -25,7 +27,7 @@ from harness.evaluate.local_cpu import CpuBackend
 from harness.evaluate.local_gpu import GpuBackend, GpuDevice
 from harness.evaluate.sandbox import Isolation, isolation_to_json, probe
 from harness.evaluate.settings import EvaluatorSettings
-from harness.suite import Task, load_suite
+from harness.suite import Baseline, Task, load_suite
 from harness.types import (
     Candidate,
     Confirmation,
@@ -34,6 +36,8 @@ from harness.types import (
     JsonObject,
     Language,
     Phase,
+    Stage,
+    Status,
     Workload,
     canonical_json,
     confirmation_from_json,
@@ -188,6 +192,11 @@ class LocalEvaluator:
         self._count(hit)
         return confirmation_from_json({**record, "cached": hit})
 
+    def evaluate_baseline(self, task: str, baseline: Baseline) -> Evaluation:
+        """One of a task's baselines as if it were a candidate, but that it may call libraries."""
+        known, candidate = self._suite.task(task), Candidate(baseline.language, baseline.source)
+        return self._judged(known, candidate, *self._backend.build(known, candidate, known.search))
+
     def inspect(self, task: str, candidate: Candidate, *, timed: bool = True) -> Inspection:
         """Everything about one program in Python or Triton, or with a binding to Python
         (`inspection.py`), measured afresh. Raises InfraError, UnknownName, UsageError."""
@@ -208,7 +217,16 @@ class LocalEvaluator:
         return inspection_from_json(answer["inspection"])
 
     def _measure(self, task: Task, candidate: Candidate) -> Evaluation:
-        built, build_seconds = self._backend.build(task, candidate, task.search)
+        built, build_seconds = self._built(task, candidate, task.search)
+        return self._judged(task, candidate, built, build_seconds)
+
+    def _judged(
+        self,
+        task: Task,
+        candidate: Candidate,
+        built: JsonObject | Failed,
+        build_seconds: float,
+    ) -> Evaluation:
         baseline = task.baselines[0].name
         if isinstance(built, Failed):
             text = feedback(built, baseline)
@@ -227,10 +245,27 @@ class LocalEvaluator:
         )
 
     def _finalist(self, task: Task, candidate: Candidate) -> JsonObject:
-        built, _ = self._backend.build(task, candidate, tuple(task.workloads.values()))
+        built, _ = self._built(task, candidate, tuple(task.workloads.values()))
         if isinstance(built, Failed):
             return {"id": candidate.id, "failure": outcome_to_json(built)}
         return {"id": candidate.id, "language": candidate.language, **built}
+
+    def _built(
+        self, task: Task, candidate: Candidate, workloads: Sequence[Workload]
+    ) -> tuple[JsonObject | Failed, float]:
+        """As the backend builds it; refused where it runs on torch and the task forbids libraries,
+        or names a binding that is not installed here, which is its choice (the cache's key has the
+        version)."""
+        bundle = candidate.language in ("cpp", "cuda") and candidate.source.startswith(MARK)
+        on_torch = bundle or candidate.language == "python"
+        if on_torch and task.libraries == "forbidden":
+            what = "a kernel with this binding" if bundle else "a python program"
+            why = f"the task forbids libraries, and {what} runs on torch"
+            return Failed(Status.REJECTED, Stage.BUILD, "library", why), 0.0
+        try:
+            return self._backend.build(task, candidate, workloads)
+        except BindingMissing as error:
+            return Failed(Status.COMPILE_ERROR, Stage.BUILD, "bundle", str(error)), 0.0
 
     def _key(
         self, task: Task, workloads: Sequence[Workload], phase: Phase, candidates: Sequence[str]

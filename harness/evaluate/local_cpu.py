@@ -99,16 +99,12 @@ class CpuBackend:
         self, task: Task, candidate: Candidate, workloads: Sequence[Workload]
     ) -> tuple[JsonObject | Failed, float]:
         if candidate.language == "python":
-            if task.libraries == "forbidden":
-                return _runs_on_torch("a python program"), 0.0
             return {"code": base64.b64encode(candidate.source.encode()).decode()}, 0.0
         bundle = bundle_of(candidate, task.signature)
         if isinstance(bundle, Failed):
             return bundle, 0.0
         if bundle is None:
             return library(self._builder.build(candidate.source, cpp_header(task.signature)))
-        if task.libraries == "forbidden":
-            return _runs_on_torch("a kernel with this binding"), 0.0
         return imported(build_bundle(self._builder, bundle, task.signature))
 
     def ask(self, request: JsonObject) -> JsonObject:
@@ -127,11 +123,6 @@ def imported(built: BuiltBundle | BuildFailure) -> tuple[JsonObject | Failed, fl
     if isinstance(built, BuildFailure):
         return build_failed(built), built.seconds
     return built.program, built.seconds
-
-
-def _runs_on_torch(what: str) -> Failed:
-    why = f"the task forbids libraries, and {what} runs on torch"
-    return Failed(Status.REJECTED, Stage.BUILD, "library", why)
 
 
 def judge_setup(

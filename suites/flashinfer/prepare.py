@@ -4,13 +4,16 @@
 
 FlashInfer compiles a kernel when it is first planned, with nvcc and ninja, in the user's home; a
 worker in its sandbox has neither. So the baselines are planned here once, outside, and the
-libraries are copied to where FlashInfer looks for compiled ones first, beside the package.
+libraries are copied to where FlashInfer looks for compiled ones first, beside the package. Names
+there say neither version nor GPU, so what was copied for others is dropped first.
 
 Covered: the kernels that the suite's baselines plan. Not covered: installing FlashInfer.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -41,10 +44,31 @@ def plan_once(task: TorchTask, source: str) -> None:
     torch.cuda.synchronize()
 
 
+def drop_stale(marker: Path, identity: list[str]) -> list[str]:
+    """Remove the libraries that were copied for another version or GPU; the names of those that
+    stay. marker: the file that keeps what was copied, beside them."""
+    if not marker.exists():
+        return []
+    known = json.loads(marker.read_text(encoding="utf-8"))
+    copied: list[str] = known["copied"]
+    if known["identity"] == identity:
+        return copied
+    for name in copied:
+        (marker.parent / name / f"{name}.so").unlink(missing_ok=True)
+    marker.unlink()
+    return []
+
+
 def main() -> int:
     """Compile, copy, and say what was copied; the exit status."""
-    if installed_version() is None:
+    version, package = installed_version(), importlib.util.find_spec("flashinfer")
+    if version is None or package is None or package.origin is None:
         raise EnvironmentMissing(f"FlashInfer is not installed. {INSTALL}.")
+    import torch
+
+    marker = Path(package.origin).parent / "data" / "aot" / "harness_prepared.json"
+    identity = [version, str(torch.version.cuda), str(torch.cuda.get_device_capability())]
+    copied = drop_stale(marker, identity)
     # Before FlashInfer is imported: compile, and in the user's home.
     os.environ["FLASHINFER_DISABLE_JIT"] = ""
     os.environ["FLASHINFER_WORKSPACE_BASE"] = str(Path.home())
@@ -62,7 +86,10 @@ def main() -> int:
         if built.exists() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(built, target)
+            copied.append(name)
             print(f"copied {name}")
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.write_text(json.dumps({"identity": identity, "copied": copied}), encoding="utf-8")
     return 0
 
 

@@ -27,14 +27,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import modal
 import modal.exception
 from modal import _serialization
 
 from harness.errors import EnvironmentMissing, InfraError
-from harness.evaluate.modal.ledger import Ledger, spending
+from harness.evaluate.modal.ledger import Ledger
 from harness.evaluate.modal.options import FunctionName, ModalOptions, function
 from harness.evaluate.modal.requests import Answer, BadAnswer, Work, answer_from_bytes
 
@@ -102,13 +102,12 @@ class Admission:
         self._ledger = ledger
         self._change = threading.Condition()
         self._running = 0
-        self._reserved = 0.0
 
     @contextmanager
-    def admitted(self, name: FunctionName) -> Iterator[None]:
-        """Raises InfraError where the dollars are used up."""
-        price = self._options.price_of(name)
-        worst = (price or 0.0) * function(name).timeout_seconds
+    def admitted(self, name: FunctionName, key: str, task: str) -> Iterator[int]:
+        """The number of a new call, whose intent is written: from then on it counts with what it
+        can cost at most. Raises InfraError where the dollars are used up."""
+        worst = self._worst(name)
         with self._change:
             while True:
                 free = self._running < self._options.containers
@@ -117,27 +116,42 @@ class Admission:
                 if free and not self._running:
                     raise InfraError(self._used_up(worst))
                 self._change.wait()
+            n = self._ledger.intent(key, name, task)
             self._running += 1
-            self._reserved += worst
         try:
-            yield
+            yield n
         finally:
             with self._change:
                 self._running -= 1
-                self._reserved -= worst
                 self._change.notify_all()
 
     def _fits(self, worst: float) -> bool:
         limit = self._options.dollars
         if limit is None:
             return True
-        spent = spending(self._ledger.entries()).dollars or 0.0
-        return spent + self._reserved + worst <= limit
+        return self._committed() + worst <= limit
+
+    def _worst(self, name: FunctionName) -> float:
+        return (self._options.price_of(name) or 0.0) * function(name).timeout_seconds
+
+    def _committed(self) -> float:
+        """Dollars that were spent, and that calls can cost of which no end is known, an earlier
+        process's too. What had no price counts at today's."""
+        total = 0.0
+        for entry in self._ledger.entries():
+            name = cast(FunctionName, entry.function)
+            if not entry.ended:
+                total += self._worst(name)
+            elif entry.dollars is None:
+                total += entry.seconds * (self._options.price_of(name) or 0.0)
+            else:
+                total += entry.dollars
+        return total
 
     def _used_up(self, worst: float) -> str:
-        spent = spending(self._ledger.entries()).dollars or 0.0
         return (
-            f"About ${spent:.2f} were spent on Modal, and the next call could cost up to "
+            f"About ${self._committed():.2f} were spent on Modal or may still be, by calls whose "
+            "end is not known, and the next call could cost up to "
             f"${worst:.2f}, more than the limit of ${self._options.dollars:g} leaves. To go on, "
             "repeat `harness compare` with a higher dollars=N in --evaluator (EVALUATOR=)."
         )
@@ -176,15 +190,14 @@ class Calls:
         pause = self._patience.pause_seconds
         for entry in self._ledger.open_calls(key):
             try:
-                return self._finish(entry.n, str(entry.call_id), name, read)
+                return self._finish(entry.n, str(entry.call_id), name, read, attached=True)
             except _Failed as error:
                 why = str(error)
         for attempt in range(self._patience.attempts):
             if attempt:
                 time.sleep(pause)
                 pause *= 2
-            with self._admission.admitted(name):
-                n = self._ledger.intent(key, name, work.task)
+            with self._admission.admitted(name, key, work.task) as n:
                 try:
                     call = self._function(name).spawn(request)
                 except (modal.exception.Error, OSError) as error:
@@ -202,9 +215,16 @@ class Calls:
         )
 
     def _finish(
-        self, n: int, call_id: str, name: FunctionName, read: Callable[[Answer], T]
+        self,
+        n: int,
+        call_id: str,
+        name: FunctionName,
+        read: Callable[[Answer], T],
+        *,
+        attached: bool = False,
     ) -> tuple[T, Answer]:
-        """The answer of a call that was begun, written down. Raises _Failed, InfraError."""
+        """The answer of a call that was begun, written down. attached: by another process. Raises
+        _Failed, InfraError."""
         started = time.monotonic()
         price = self._options.price_of(name)
         try:
@@ -221,7 +241,8 @@ class Calls:
             if isinstance(error, _LostContact):
                 raise
             limit = function(name).timeout_seconds
-            seconds = min(time.monotonic() - started, limit)
+            # Of a call that another process began it is not known how long it had run.
+            seconds = limit if attached else min(time.monotonic() - started, limit)
             self._ledger.lost(n, str(error), seconds, None if price is None else price * seconds)
             if isinstance(error, BadAnswer):
                 raise _Failed(f"its answer cannot be used: {error}.") from error
