@@ -246,6 +246,7 @@ def test_a_task_that_forbids_libraries_refuses_what_runs_on_torch() -> None:
         ('{"binding": "torch", "destination_passing": 1}', "neither true nor false"),
         ('{"binding": "torch", "arguments": ["x", null]}', "names and numbers"),
         ('{"binding": "torch", "arguments": ["x", "unknown"]}', "unknown"),
+        ("[" * 100_000, "no JSON"),
     ],
 )
 def test_what_is_wrong_with_a_bundle_is_a_verdict(
@@ -263,6 +264,13 @@ def test_what_is_wrong_with_a_bundle_is_a_verdict(
 def test_a_file_cannot_leave_the_folder_or_be_a_flag(path: str) -> None:
     with pytest.raises(BundleError, match="relative path"):
         SourceFile(path, "")
+
+
+def test_files_that_no_file_system_holds_are_refused() -> None:
+    with pytest.raises(BundleError, match="at most 200"):
+        SourceFile("a" * 201 + ".cpp", "")
+    with pytest.raises(BundleError, match="folders of others"):
+        Bundle("torch", (SourceFile("a", ""), SourceFile("a/b.cpp", "")))
 
 
 def test_a_text_reads_back_as_the_bundle_it_was_written_from() -> None:

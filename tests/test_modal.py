@@ -19,8 +19,10 @@ from toy_container import ToyContainer
 
 from harness.errors import EnvironmentMissing, InfraError, UsageError
 from harness.evaluate.modal import requests
-from harness.evaluate.modal.ledger import read_ledger, spending
+from harness.evaluate.modal.calls import Admission
+from harness.evaluate.modal.ledger import Ledger, read_ledger, spending
 from harness.evaluate.modal.options import FUNCTIONS, ModalOptions, parse_options
+from harness.evaluate.modal.options import function as named
 from harness.evaluate.modal.requests import BadAnswer, Work, answer_from_bytes, normalised
 from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Candidate
@@ -398,3 +400,21 @@ def test_64_candidates_at_once_leave_the_client_small(tmp_path: Path) -> None:
     assert seen["cores"] < 1
     assert seen["mib"] < 300
     assert not seen["torch"]
+
+
+def test_calls_whose_end_is_not_known_count_with_what_they_can_cost(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    options = ModalOptions(dollars=1.0)
+    dearest = (options.price_of("confirm_gpu") or 0.0) * named("confirm_gpu").timeout_seconds
+    assert dearest > 1.0
+    ledger.called(ledger.intent("one", "confirm_gpu", "matmul"), "fc-1")  # killed after this
+    admission = Admission(options, Ledger(tmp_path))
+    with (
+        pytest.raises(InfraError, match="end is not known"),
+        admission.admitted("evaluate_cpu", "two", "matmul"),
+    ):
+        pass
+    raised = Admission(ModalOptions(dollars=dearest + 1.0), Ledger(tmp_path))
+    with raised.admitted("evaluate_cpu", "two", "matmul") as n:
+        assert n == 2
+    assert [entry.key for entry in read_ledger(tmp_path)] == ["one", "two"]
