@@ -1,5 +1,6 @@
 """The evaluator end to end on a toy task: real compiler, real sandbox, real clock."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,14 @@ def test_a_judge_that_dies_is_started_again(evaluator: LocalEvaluator, tmp_path:
     judge._process.wait()
     result = failure(evaluator.evaluate("toy", cpp("return 4;")))
     assert result.evidence["return_code"] == 4
+
+
+def test_a_program_whose_calls_take_too_long_together_is_a_timeout() -> None:
+    settings = dataclasses.replace(SETTINGS, evaluation_seconds=0.0)
+    with LocalEvaluator("tests.toy_suite:suite", settings=settings) as evaluator:
+        outcome = evaluator.evaluate("toy", Candidate("cpp", START)).outcome
+        assert isinstance(outcome, Failed)
+        assert (outcome.status, outcome.check) == (Status.TIMEOUT, "evaluation")
+        (finalist,) = evaluator.confirm("toy", [Candidate("cpp", START)]).finalists
+        assert isinstance(finalist.final, Failed)
+        assert finalist.final.status is Status.TIMEOUT

@@ -323,7 +323,8 @@ def test_no_more_containers_run_at_once_than_allowed(tmp_path: Path) -> None:
 def test_no_call_is_begun_that_could_exceed_the_dollars(fake: FakeModal, tmp_path: Path) -> None:
     price = ModalOptions().price_of("evaluate_cpu")
     assert price is not None
-    limit = price * (600 + 2.5 * 2.0)  # one call at its worst, beside two answers of two seconds
+    # One call at its worst, beside two answers of two seconds.
+    limit = price * (named("evaluate_cpu").timeout_seconds + 2.5 * 2.0)
     judge = evaluator(tmp_path, options=ModalOptions(dollars=limit))
     for number in range(2):
         judge.evaluate("softmax", program(number))

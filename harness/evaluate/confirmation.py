@@ -122,7 +122,10 @@ class Session:
         workload = workloads[0]
         rng = judge.generator(entry.candidate_id, "confirm")
         try:
-            with bench.start(entry.program, workloads, compiles=True) as side:
+            with (
+                judge.in_time(),
+                bench.start(entry.program, workloads, compiles=True) as side,
+            ):
                 for workload in workloads:
                     timed = workload in self._task.final
                     judge.verify(side, workload, rng, bench.correctness_seeds if timed else 1)
@@ -310,7 +313,10 @@ class Session:
         judge, workload = self._judge, self._task.held_out[0]
         rng = judge.generator(entry.candidate_id, "held-out")
         try:
-            with self._bench.start(entry.program, self._task.held_out, compiles=True) as side:
+            with (
+                judge.in_time(),
+                self._bench.start(entry.program, self._task.held_out, compiles=True) as side,
+            ):
                 for workload in self._task.held_out:
                     judge.verify(side, workload, rng, self._bench.correctness_seeds)
         except CandidateFailure as failure:

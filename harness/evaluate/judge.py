@@ -17,9 +17,11 @@ Not covered: building (`build.py`), caching and sharing (`local.py`).
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,7 +44,7 @@ from harness.evaluate.verdict import (
     wants_a_compiler,
 )
 from harness.evaluate.verification import check_block, check_call
-from harness.types import Passed, Stage, Workload
+from harness.types import Passed, Stage, Status, Workload
 
 _DISPUTED = ("two_clocks", "ran_while_held")  # what a disturbed machine can look like
 
@@ -86,6 +88,7 @@ class Judge:
         self._baseline: Side | None = None
         self._baseline_ns: dict[Workload, int] = {}  # of what its worker has run
         self.compiling_seconds = 0.0
+        self._deadline = math.inf
 
     def close(self) -> None:
         self.close_baseline()
@@ -110,12 +113,29 @@ class Judge:
 
     def evaluate(self, candidate_id: str, program: Program) -> Verdict:
         """Judge one candidate on the search workloads."""
-        with self.bench.alone():
+        with self.bench.alone(), self.in_time():
             before = self.compiling_seconds
             verdict = self._evaluate(candidate_id, program)
             if program.complete and wants_a_compiler(verdict.outcome):
                 verdict = self._evaluate(candidate_id, replace(program, complete=False))
             return replace(verdict, compiling_seconds=self.compiling_seconds - before)
+
+    @contextmanager
+    def in_time(self) -> Iterator[None]:
+        """Within it, calls raise CandidateFailure once they have taken too long together."""
+        self._deadline = time.monotonic() + self.settings.evaluation_seconds
+        try:
+            yield
+        finally:
+            self._deadline = math.inf
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise CandidateFailure(
+                Status.TIMEOUT,
+                "evaluation",
+                f"its calls took more than {self.settings.evaluation_seconds:g} s together",
+            )
 
     def _evaluate(self, candidate_id: str, program: Program) -> Verdict:
         bench, search = self.bench, self.task.search
@@ -169,6 +189,7 @@ class Judge:
         contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
         hosts = []
         for start in range(0, len(contents), side.slots):
+            self._check_time()
             for call in side.run_block(contents[start : start + side.slots], rng):
                 hosts.append(call.clocks.worker.host_ns)
                 check_call(self.bench, workload, call)
@@ -248,6 +269,7 @@ class Judge:
         repeats = settings.steal_repeats
         watch = bench.watch()
         while len(timing.blocks) < blocks.most:
+            self._check_time()
             in_full = len(timing.blocks) in drawn
             mine, theirs = self._pair_block(side, baseline, workload, rng, blocks.calls, in_full)
             if watch.disturbed({workload.name: latencies_us(theirs)}) and repeats > 0:

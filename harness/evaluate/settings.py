@@ -172,6 +172,11 @@ class EvaluatorSettings:
     host that stands still for a millisecond less gains nothing there."""
 
     call_timeout_seconds: float = 10.0
+    evaluation_seconds: float = 400.0
+    """Of all calls of a program together, in search, and of verifying a finalist: a slow program
+    must not hold the device for ever, nor outlast the container that it is judged in
+    (modal/options.py), which would be taken for a fault of ours."""
+
     load_timeout_seconds: float = 20.0
     build_timeout_seconds: float = 60.0
     bundle_build_seconds: float = 300.0

@@ -42,9 +42,9 @@ class FunctionShape:
 
 
 FUNCTIONS = (
-    FunctionShape("evaluate_gpu", True, 8.0, 48.0, 600),
+    FunctionShape("evaluate_gpu", True, 8.0, 48.0, 900),
     FunctionShape("confirm_gpu", True, 8.0, 48.0, 3600),
-    FunctionShape("evaluate_cpu", False, 4.0, 8.0, 600),
+    FunctionShape("evaluate_cpu", False, 4.0, 8.0, 900),
     FunctionShape("confirm_cpu", False, 4.0, 8.0, 3600),
     FunctionShape("build", False, 4.0, 8.0, 300),
     FunctionShape("version", False, 0.125, 1.0, 60, single_use=False),
