@@ -43,7 +43,7 @@ else
   dev := $(VENV)/.dev
 endif
 
-.PHONY: compare report reproduce test test-gpu bench bench-gpu check zoo prepare check-python check-python-dev
+.PHONY: compare report reproduce test test-thorough test-gpu bench bench-gpu check zoo prepare check-python check-python-dev
 .DEFAULT_GOAL := compare
 
 compare: $(core)
@@ -71,6 +71,9 @@ zoo: $(core)
 
 test: $(dev)
 	@$(python) -m pytest
+
+test-thorough: $(dev)
+	@$(python) -m pytest -m "thorough or not thorough"
 
 test-gpu: $(dev)
 	@$(python) -m pytest tests/test_gpu_device.py tests/test_gpu_zoo.py tests/test_gpu_modal.py \

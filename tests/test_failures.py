@@ -117,7 +117,7 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("size", ["150k", "450k"])
+@pytest.mark.parametrize("size", ["150k", pytest.param("450k", marks=pytest.mark.thorough)])
 def test_a_full_disk_pauses_and_with_more_space_everything_continues(
     tmp_path: Path, size: str
 ) -> None:
@@ -468,6 +468,7 @@ def test_a_torn_last_line_is_dropped_and_the_run_continues(finished: Path) -> No
     assert essence(finished) == essence(undisturbed())
 
 
+@pytest.mark.thorough
 def test_a_damaged_line_is_named_and_restart_begins_that_run_anew(finished: Path) -> None:
     folder = one_run(finished)
     log = folder / "events.jsonl"

@@ -407,6 +407,7 @@ def ran(program: str, folder: Path, axes: dict[str, int], designs: list[dict[str
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.thorough
 @needs_triton
 def test_designs_are_right_or_wrong_in_the_interpreter_as_their_space_says(tmp_path: Path) -> None:
     designs, seen = [], set()
@@ -432,6 +433,7 @@ def test_designs_are_right_or_wrong_in_the_interpreter_as_their_space_says(tmp_p
     assert [design for design, passed in verdicts if passed != SPACE.honest(design)] == []
 
 
+@pytest.mark.thorough
 @needs_triton
 def test_designs_compile_for_an_h100_and_only_large_pipelined_tiles_do_not_fit(
     tmp_path: Path,

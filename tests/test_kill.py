@@ -136,7 +136,9 @@ def assert_nothing_is_lost_or_doubled(runs: Path) -> None:
         assert kinds.count("llm_intent") == kinds.count("llm")
 
 
-@pytest.mark.parametrize("number", range(KILLS))
+@pytest.mark.parametrize(
+    "number", [0, *(pytest.param(n, marks=pytest.mark.thorough) for n in range(1, KILLS))]
+)
 def test_a_comparison_killed_at_any_instant_ends_with_the_tables_of_an_undisturbed_one(
     tmp_path: Path, number: int
 ) -> None:

@@ -25,6 +25,7 @@ class TestShinkaEvolve(ForeignMethodContract):
     method = method
     small = {"migration_interval": "3"}
 
+    @pytest.mark.thorough
     def test_islands_archive_migrations_and_summaries_are_in_the_log_of_60_evaluations(
         self, tmp_path
     ):
@@ -53,6 +54,7 @@ class TestShinkaEvolve(ForeignMethodContract):
         failures = [e["failure"] for e in events(tmp_path, "evaluation")[1:] if e["failure"]]
         assert any("novelty" in failure["message"] for failure in failures)
 
+    @pytest.mark.thorough
     def test_a_generation_asks_again_as_often_as_the_paper_has_it(self, tmp_path):
         class Mute(ToyClient):
             def complete(self, request, occurrence):
