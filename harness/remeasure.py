@@ -101,10 +101,10 @@ def remeasure(
 def find_kernels(folder: Path) -> Iterator[Found]:
     """The kernels in a folder of K-Search's results, else its Solution JSON files. Raises
     UsageError where there is neither."""
-    solutions = sorted(folder.rglob("*.json"))
     try:
         published = published_kernels(folder)
     except UsageError as error:
+        solutions = sorted(folder.rglob("*.json"))
         if not solutions:
             raise UsageError(f"{error} Or Solution JSON files of FlashInfer-Bench.") from error
         for path in solutions:

@@ -16,12 +16,38 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
-from harness.types import JsonObject
+from harness.evaluate import EVALUATOR_PROTOCOL
+from harness.evaluate.settings import EvaluatorSettings
+from harness.suite import Task
+from harness.types import JsonObject, Phase, Workload, content_hash
+
+
+def conditions(
+    suite_name: str,
+    task: Task,
+    workloads: Sequence[Workload],
+    phase: Phase,
+    candidates: Sequence[str],
+    settings: EvaluatorSettings,
+) -> JsonObject:
+    """What every answer depends on, wherever it was measured; a key needs what it was measured on
+    besides. candidates: their ids."""
+    baseline = task.baselines[0]
+    return {
+        "candidates": list(candidates),
+        "suite": suite_name,
+        "task": [task.name, task.version],
+        "workloads": [[w.name, dict(w.axes)] for w in workloads],
+        "phase": phase.value,
+        "baseline": [baseline.name, baseline.version, content_hash(baseline.source)],
+        "settings": settings.to_json(),
+        "protocol": EVALUATOR_PROTOCOL,
+    }
 
 
 class Cache:

@@ -20,7 +20,7 @@ from harness.errors import EnvironmentMissing, UsageError
 from harness.evaluate import EVALUATOR_PROTOCOL
 from harness.evaluate.bindings import BindingMissing
 from harness.evaluate.bundle import MARK
-from harness.evaluate.cache import Cache
+from harness.evaluate.cache import Cache, conditions
 from harness.evaluate.feedback import feedback
 from harness.evaluate.inspected import Inspection, inspection_from_json
 from harness.evaluate.local_cpu import CpuBackend
@@ -270,22 +270,14 @@ class LocalEvaluator:
     def _key(
         self, task: Task, workloads: Sequence[Workload], phase: Phase, candidates: Sequence[str]
     ) -> str:
-        baseline = task.baselines[0]
-        conditions = {
-            "candidates": list(candidates),
-            "suite": self._suite_name,
-            "task": [task.name, task.version],
-            "workloads": [[w.name, dict(w.axes)] for w in workloads],
-            "phase": phase.value,
-            "baseline": [baseline.name, baseline.version, content_hash(baseline.source)],
+        asked = conditions(self._suite_name, task, workloads, phase, candidates, self._settings)
+        here = {
             **self._backend.conditions(),
-            "settings": self._settings.to_json(),
-            "protocol": EVALUATOR_PROTOCOL,
             "machine": fingerprint(),
             "tvm_ffi": packages()["apache-tvm-ffi"],  # what bundles are built with and run on
             "isolation": self._isolation.way,
         }
-        return content_hash(canonical_json(conditions))
+        return content_hash(canonical_json(asked | here))
 
     def _count(self, hit: bool) -> None:
         with self._lock:

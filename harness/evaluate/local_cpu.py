@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from harness.environment import cores, fingerprint
 from harness.errors import UsageError
-from harness.evaluate.bindings import BuiltBundle, build_bundle, bundle_of
-from harness.evaluate.build import FLAGS, Builder, BuildFailure, Built, compiler
+from harness.evaluate.bindings import build_bundle, bundle_of
+from harness.evaluate.build import FLAGS, Builder, BuildFailure, compiler
 from harness.evaluate.cache import Cache
 from harness.evaluate.header import cpp_header, python_interface
 from harness.evaluate.judge_client import LastingJudge
@@ -100,29 +101,32 @@ class CpuBackend:
     ) -> tuple[JsonObject | Failed, float]:
         if candidate.language == "python":
             return {"code": base64.b64encode(candidate.source.encode()).decode()}, 0.0
-        bundle = bundle_of(candidate, task.signature)
-        if isinstance(bundle, Failed):
-            return bundle, 0.0
-        if bundle is None:
-            return library(self._builder.build(candidate.source, cpp_header(task.signature)))
-        return imported(build_bundle(self._builder, bundle, task.signature))
+        return native(lambda: self._builder, task, candidate, "cpp")
 
     def ask(self, request: JsonObject) -> JsonObject:
         return self._judge.ask(request)
 
 
-def library(built: Built | BuildFailure) -> tuple[JsonObject | Failed, float]:
-    """What a judge loads of a built library, or why there is none; and the seconds."""
+def native(
+    builder: Callable[[], Builder],
+    task: Task,
+    candidate: Candidate,
+    language: Literal["cpp", "cuda"],
+) -> tuple[JsonObject | Failed, float]:
+    """What a judge loads of a candidate in C++ or CUDA, behind the plain C ABI or a bundle, or why
+    there is nothing; and the seconds of building. builder: asked for once it is needed."""
+    bundle = bundle_of(candidate, task.signature)
+    if isinstance(bundle, Failed):
+        return bundle, 0.0
+    if bundle is not None:
+        made = build_bundle(builder(), bundle, task.signature)
+        if isinstance(made, BuildFailure):
+            return build_failed(made), made.seconds
+        return made.program, made.seconds
+    built = builder().build(candidate.source, cpp_header(task.signature, language))
     if isinstance(built, BuildFailure):
         return build_failed(built), built.seconds
     return {"code": base64.b64encode(built.code).decode()}, built.seconds
-
-
-def imported(built: BuiltBundle | BuildFailure) -> tuple[JsonObject | Failed, float]:
-    """The same of a bundle."""
-    if isinstance(built, BuildFailure):
-        return build_failed(built), built.seconds
-    return built.program, built.seconds
 
 
 def judge_setup(

@@ -21,12 +21,11 @@ from typing import Literal
 
 from harness.environment import packages, visible_gpus
 from harness.errors import EnvironmentMissing, UsageError
-from harness.evaluate.bindings import build_bundle, bundle_of
 from harness.evaluate.build import Builder, BuildFailure, cuda_toolchain
 from harness.evaluate.header import cpp_header, python_interface
 from harness.evaluate.judge_client import LastingJudge
 from harness.evaluate.launcher import WarmParent
-from harness.evaluate.local_cpu import build_failed, imported, judge_setup, library
+from harness.evaluate.local_cpu import build_failed, judge_setup, native
 from harness.evaluate.program import parent_environment
 from harness.evaluate.sandbox import Isolation
 from harness.evaluate.settings import EvaluatorSettings
@@ -145,13 +144,7 @@ class GpuBackend:
         if candidate.language == "python" or self._device == "interpreter":
             return {"code": source}, 0.0
         if candidate.language == "cuda":
-            bundle = bundle_of(candidate, task.signature)
-            if isinstance(bundle, Failed):
-                return bundle, 0.0
-            if bundle is not None:
-                return imported(build_bundle(self._cuda_builder(), bundle, task.signature))
-            header = cpp_header(task.signature, "cuda")
-            return library(self._cuda_builder().build(candidate.source, header))
+            return native(self._cuda_builder, task, candidate, "cuda")
         built = self._triton.build(candidate.source, task.signature, workloads)
         if isinstance(built, BuildFailure):
             return build_failed(built), built.seconds

@@ -24,7 +24,7 @@ import modal
 
 from harness.errors import UsageError
 from harness.evaluate import EVALUATOR_PROTOCOL
-from harness.evaluate.cache import Cache
+from harness.evaluate.cache import Cache, conditions
 from harness.evaluate.header import cpp_header, python_interface
 from harness.evaluate.modal.calls import Calls, Patience, connect
 from harness.evaluate.modal.ledger import Ledger
@@ -280,19 +280,8 @@ class ModalEvaluator:
     ) -> str:
         """What a cached answer depends on. Not on the machine: which container comes is not known
         before; its device is of the named kind, and what else it is, is in the record."""
-        baseline = task.baselines[0]
-        conditions = {
-            "candidates": list(candidates),
-            "suite": self._suite_name,
-            "task": [task.name, task.version],
-            "workloads": [[w.name, dict(w.axes)] for w in workloads],
-            "phase": phase.value,
-            "baseline": [baseline.name, baseline.version, content_hash(baseline.source)],
-            "settings": self._settings.to_json(),
-            "protocol": EVALUATOR_PROTOCOL,
-            "modal": self._options.identity(),
-        }
-        return content_hash(canonical_json(conditions))
+        asked = conditions(self._suite_name, task, workloads, phase, candidates, self._settings)
+        return content_hash(canonical_json(asked | {"modal": self._options.identity()}))
 
     def _count(self, hit: bool) -> None:
         with self._lock:
