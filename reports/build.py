@@ -24,10 +24,11 @@ from reports import (
 )
 from reports.analysis import compare_pairs, summarise
 from reports.figure import Figure
+from reports.files import write_page
 from reports.frames import read_frames
 from reports.manifest import read_comparison
 from reports.results import read_results, workload_rows
-from reports.table import Table, write
+from reports.table import Table
 
 _SUFFIXES = (".html", ".csv", ".md", ".tex", ".svg")
 
@@ -104,18 +105,10 @@ def _write(report: Path, text: str, all_tables: list[Table], figures: list[Figur
         for old in sorted(report.iterdir()):
             if old.is_file() and old.suffix in _SUFFIXES:
                 old.unlink()
-        table_paths = [path for table in all_tables for path in write(table, report)]
-        figure_paths = []
-        for figure in figures:
-            path = report / f"{figure.name}.svg"
-            path.write_text(figure.svg, encoding="utf-8", newline="\n")
-            figure_paths.append(path)
-        # Last, so that a page never stands beside the files of another report.
-        page = report / "index.html"
-        page.write_text(text, encoding="utf-8", newline="\n")
+        written = write_page(report, text, all_tables, figures)
     except OSError as error:
         raise EnvironmentMissing(
             f"Cannot write the report into {report}: {error.strerror}. Free some space or make "
             "the folder writable, then run `harness report` again."
         ) from error
-    return ReportPaths(report, page, tuple(table_paths), tuple(figure_paths))
+    return ReportPaths(report, written.page, written.tables, written.figures)

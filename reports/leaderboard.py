@@ -24,9 +24,10 @@ from harness.evaluate.inspected import Inspection
 from harness.leaderboard import Entry, Leaderboard, read_leaderboard
 from harness.leaderboard_words import NOTHING, SKIPS, findings, verdict
 from harness.types import JsonObject
+from reports.files import write_page
 from reports.html import page_environment
 from reports.manifest import Facts, facts
-from reports.table import Cell, Column, Kind, Table, significant, write
+from reports.table import Cell, Column, Kind, Table, significant
 
 _WARNING = "Times of an interpreter on a CPU: they mean nothing. Verdicts and findings are real"
 
@@ -62,15 +63,13 @@ def build_leaderboard(folder: Path) -> LeaderboardPaths:
     ]
     text = _render(record, {table.name: table for table in tables}, published)
     try:
-        paths = [path for table in tables for path in write(table, folder)]
-        page = folder / "index.html"
-        page.write_text(text, encoding="utf-8", newline="\n")
+        written = write_page(folder, text, tables)
     except OSError as error:
         raise EnvironmentMissing(
             f"Cannot write the page into {folder}: {error.strerror}. Free some space or make the "
             "folder writable, then run `harness leaderboard` again."
         ) from error
-    return LeaderboardPaths(page, tuple(paths))
+    return LeaderboardPaths(written.page, written.tables)
 
 
 def read_published(board: str) -> tuple[Published, ...]:

@@ -21,6 +21,7 @@ from harness.errors import EnvironmentMissing
 from harness.remeasured import Remeasured
 from reports import page, paper_tables, paper_words
 from reports.figure import Figure, for_page
+from reports.files import Written, write_page
 from reports.html import page_environment
 from reports.leaderboard import Published, read_published
 from reports.manifest import facts
@@ -38,7 +39,7 @@ from reports.paper_runs import (
     runs_table,
     trimul_runs_table,
 )
-from reports.table import Table, write
+from reports.table import Table
 
 _BESIDE = (
     "runs_beside_paper", "runs_claims", "runs_trimul", "kernels_beside_paper", "kernels_claims",
@@ -91,9 +92,11 @@ def build_paper_page(out: Path, runs: Path | None, record: Remeasured | None) ->
         paper, curves, run_curves(paper, ours) if ours else [], ours.levels if ours else ""
     )
     text = _render(_Content(paper, ours, record, tables, trimul, figures, curves.mark))
-    paths = _write(out, text, tables, figures)
+    written = _write(out, text, tables, figures)
     return PaperPage(
-        *paths,
+        written.page,
+        written.tables,
+        written.figures,
         tuple(paper_words.answers(paper, ours, record)),
         tuple(paper_words.provenance(paper)),
     )
@@ -158,25 +161,14 @@ def _render(content: _Content) -> str:
     )
 
 
-def _write(
-    out: Path, text: str, tables: Sequence[Table], figures: Sequence[Figure]
-) -> tuple[Path, tuple[Path, ...], tuple[Path, ...]]:
+def _write(out: Path, text: str, tables: Sequence[Table], figures: Sequence[Figure]) -> Written:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in set(_BESIDE) - {table.name for table in tables}:
             for suffix in (".csv", ".md", ".tex"):
                 (out / f"{name}{suffix}").unlink(missing_ok=True)
-        table_paths = tuple(path for table in tables for path in write(table, out))
-        figure_paths = []
-        for figure in figures:
-            path = out / f"{figure.name}.svg"
-            path.write_text(figure.svg, encoding="utf-8", newline="\n")
-            figure_paths.append(path)
-        # Last, so that a page never stands beside the files of another one.
-        index = out / "index.html"
-        index.write_text(text, encoding="utf-8", newline="\n")
+        return write_page(out, text, tables, figures)
     except OSError as error:
         raise EnvironmentMissing(
             f"Cannot write the page into {out}: {error.strerror}. Choose another folder with --out."
         ) from error
-    return index, table_paths, tuple(figure_paths)
