@@ -11,12 +11,15 @@ import ast
 import importlib.util
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from harness.errors import EnvironmentMissing
 from harness.evaluate.gpu_check import compare_tensors
 from harness.suite import TorchTask, load_suite
 from suites.flashinfer import gqa_decode, mla, moe, moe_inputs, page_tables, suite
+from suites.flashinfer.attention_programs import MLA_DECODE_FLASHINFER, gqa_flashinfer
 from suites.flashinfer.dataset import VARIABLE
 from suites.flashinfer.decode_space import DecodeSpace
 from suites.flashinfer.flashinfer_package import HEAD
@@ -481,3 +485,47 @@ def test_libraries_that_were_prepared_for_another_version_are_dropped(tmp_path: 
     assert drop_stale(marker, ["0.6.5", "90"]) == []
     assert not library.exists()
     assert not marker.exists()
+
+
+class StandIn:
+    """For FlashInfer's wrappers: writes 7 everywhere, as if every sequence had tokens."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.planned = 0
+
+    def plan(self, *_: object, **__: object) -> None:
+        self.planned += 1
+
+    def run(self, *_: object, out: torch.Tensor, lse: torch.Tensor, return_lse: bool) -> None:
+        assert self.planned == 1
+        assert return_lse
+        out.fill_(7)
+        lse.fill_(7)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [gqa_flashinfer(4, tensor_cores=False), MLA_DECODE_FLASHINFER],
+    ids=["grouped queries", "latent"],
+)
+def test_flashinfers_programs_write_sequences_without_tokens_themselves(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = ModuleType("flashinfer")
+    package.BatchDecodeWithPagedKVCacheWrapper = StandIn  # type: ignore[attr-defined]
+    package.mla = SimpleNamespace(BatchMLAPagedAttentionWrapper=StandIn)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "flashinfer", package)
+    for indptr, expected in (([0, 2, 2, 5], [7, 0, 7]), ([0, 2, 3, 5], [7, 7, 7])):
+        program: dict[str, Any] = {}
+        exec(source, program)
+        tensors = dict.fromkeys(("q", "k_cache", "v_cache", "q_nope", "q_pe"), torch.zeros(1))
+        inputs = SimpleNamespace(
+            **tensors, ckv_cache=None, kpe_cache=None, batch_size=3, len_indptr=4,
+            kv_indptr=torch.tensor(indptr, dtype=torch.int32),
+            kv_indices=torch.arange(5, dtype=torch.int32),
+        )  # fmt: skip
+        outputs = SimpleNamespace(output=torch.zeros(3, 2, 4), lse=torch.zeros(3, 2))
+        program["plan"](inputs)
+        program["run"](inputs, outputs)
+        assert outputs.output[:, 0, 0].tolist() == expected
+        assert [float(v) for v in outputs.lse[:, 0]] == [v or -math.inf for v in expected]

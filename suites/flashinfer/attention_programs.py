@@ -2,7 +2,8 @@
 
 Covered: FlashInfer's wrappers (grouped-query decode, with and without tensor cores; MLA decode and
 prefill), and torch's own: pages gathered once, products on 16-bit operands with float32 sums.
-Not covered: Triton and CUDA (decode_code.py, starts.py); references (attention.py).
+Not covered: Triton and CUDA (decode_code.py, prefill_code.py, cuda_starts.py); references
+(attention.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ GQA_FLASHINFER = (
     + """
 SCALE = 0.0883883461356163
 made = []  # the wrapper and its workspace, once
-empty = None
 
 
 def wrapper(device):
@@ -29,9 +29,6 @@ def wrapper(device):
 
 
 def plan(inputs):
-    global empty
-    lengths = inputs.kv_indptr.diff()
-    empty = lengths == 0 if bool((lengths == 0).any()) else None
     ones = torch.ones(inputs.batch_size, dtype=torch.int32, device=inputs.kv_indptr.device)
     wrapper(inputs.kv_indptr.device).plan(
         inputs.kv_indptr, inputs.kv_indices, ones, num_qo_heads=32, num_kv_heads=$kv_heads,
@@ -45,9 +42,6 @@ def run(inputs, outputs):
         inputs.q, (inputs.k_cache, inputs.v_cache), out=outputs.output, lse=outputs.lse,
         return_lse=True,
     )
-    if empty is not None:  # what FlashInfer writes for them is its own
-        outputs.output.masked_fill_(empty[:, None, None], 0)
-        outputs.lse.masked_fill_(empty[:, None], float("-inf"))
 """
 )
 
@@ -56,7 +50,6 @@ MLA_FLASHINFER = (
     + """
 SCALE = 0.1352337747812271
 made = []  # the wrapper and its workspace, once
-empty = None
 
 
 def wrapper(device):
@@ -67,9 +60,7 @@ def wrapper(device):
 
 
 def plan(inputs):
-    global empty
     device, lengths = inputs.kv_indptr.device, inputs.kv_indptr.diff()
-    empty = lengths == 0 if bool((lengths == 0).any()) else None
     wrapper(device).plan(
         $qo_indptr, inputs.kv_indptr, inputs.kv_indices, lengths, num_heads=16, head_dim_ckv=512,
         head_dim_kpe=64, page_size=1, causal=$causal, sm_scale=SCALE, q_data_type=torch.bfloat16,
@@ -82,11 +73,27 @@ def run(inputs, outputs):
         inputs.q_nope, inputs.q_pe, inputs.ckv_cache, inputs.kpe_cache, out=outputs.output,
         lse=outputs.lse, return_lse=True,
     )
-$after"""
+"""
 )
 
-_AFTER_DECODE = """\
-    if empty is not None:  # what FlashInfer writes for them is its own
+# Behind a wrapper's program for decoding: sequences without tokens, of which what FlashInfer writes
+# is its own.
+_EMPTY = """
+
+wrapper_plan, wrapper_run = plan, run
+empty = None
+
+
+def plan(inputs):
+    global empty
+    lengths = inputs.kv_indptr.diff()
+    empty = lengths == 0 if bool((lengths == 0).any()) else None
+    wrapper_plan(inputs)
+
+
+def run(inputs, outputs):
+    wrapper_run(inputs, outputs)
+    if empty is not None:
         outputs.output.masked_fill_(empty[:, None, None], 0)
         outputs.lse.masked_fill_(empty[:, None], float("-inf"))
 """
@@ -94,21 +101,17 @@ _AFTER_DECODE = """\
 _RANGE = "torch.arange(inputs.len_indptr, dtype=torch.int32, device=device)"
 
 MLA_DECODE_FLASHINFER = (
-    MLA_FLASHINFER.replace("$qo_indptr", _RANGE)
-    .replace("$causal", "False")
-    .replace("$after", _AFTER_DECODE)
+    MLA_FLASHINFER.replace("$qo_indptr", _RANGE).replace("$causal", "False") + _EMPTY
 )
-MLA_PREFILL_FLASHINFER = (
-    MLA_FLASHINFER.replace("$qo_indptr", "inputs.qo_indptr")
-    .replace("$causal", "True")
-    .replace("$after", "")
+MLA_PREFILL_FLASHINFER = MLA_FLASHINFER.replace("$qo_indptr", "inputs.qo_indptr").replace(
+    "$causal", "True"
 )
 
 
 def gqa_flashinfer(kv_heads: int, *, tensor_cores: bool) -> str:
     """FlashInfer's decode wrapper for this many KV heads."""
     text = GQA_FLASHINFER.replace("$kv_heads", str(kv_heads))
-    return text.replace("$tensor_cores", str(tensor_cores))
+    return text.replace("$tensor_cores", str(tensor_cores)) + _EMPTY
 
 
 # Products of 16-bit matrices with float32 results: the GPU's own, which a CPU lacks.

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.suite import Axis, Baseline, Signature, Tensor, Tolerance, Work
+from harness.suite import Axis, Baseline, Signature, Tensor, Work
 from harness.types import Workload
 from suites.flashinfer import cuda_starts
-from suites.flashinfer.attention import PagedAttention, decode, distinct, last_pages
+from suites.flashinfer.attention import PagedAttention, calibrated, decode, distinct, last_pages
 from suites.flashinfer.attention_programs import GQA_TORCH, gqa_flashinfer
 from suites.flashinfer.decode_code import GQA_LOGITS, GQA_QUERY, Layout
 from suites.flashinfer.decode_space import DecodeSpace
@@ -67,34 +67,15 @@ within the tolerance; lse must be computed from float32 logits. Inputs, page tab
 change with every call, so nothing can be kept from one call to the next. No library may be
 called."""
 
-_TOLERANCES = {
-    "output": Tolerance(
-        absolute=1e-2,
-        relative=1e-2,
-        norm=6e-3,
-        why="On a CPU, against the float64 reference, torch's program with bfloat16 operands and "
-        "weights reaches at most 0.42 of the element rule and a norm "
-        "of 2.5e-3 (28 calls of small workloads). A dropped last token, a wrong page for it and a "
-        "left-out sm_scale are outside (a test measures them again).",
-    ),
-    "lse": Tolerance(
-        absolute=3e-3,
-        relative=0.0,
-        norm=1e-3,
-        why="The same program, whose logits are float32, is off by at most 0.07 % of the rule and "
-        "a norm of 6.3e-8. One that sums its weights rounded to bfloat16, as it multiplies them, "
-        "by at most log2(1 / (1 - 2^-9)) = 2.8e-3 and a norm of 5e-4 at 2 tokens. The natural "
-        "logarithm is 0.31 off; what one token of many weighs is for the output to show.",
-    ),
-}
-
 
 class GqaPagedDecode(PagedAttention):
     """Common to both numbers of KV heads."""
 
     version = "1"
     kv_heads: int
-    tolerances = _TOLERANCES
+    tolerances = calibrated(
+        1e-2, calls=28, share=0.42, norm=2.5e-3, lse_percent=0.07, lse_norm=6.3e-8
+    )
     solution_scalars = {"sm_scale": SM_SCALE}
 
     def fill(

@@ -6,6 +6,7 @@ Not covered: what differs for decode (mla_decode.py) and prefill (mla_prefill.py
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -75,9 +76,9 @@ class LatentAttention(PagedAttention):
             key = inputs[cache][pages, 0] * seen[:, None] * _ATTENDED
             inputs[query][row, head] = inputs[query][row, head] + key
 
+    @abstractmethod
     def last_seen(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """For each query the page of the last token that it sees, and whether it sees any."""
-        raise NotImplementedError
 
 
 def gathered(

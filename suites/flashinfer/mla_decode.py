@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.suite import Axis, Baseline, Signature, Tolerance, Work
+from harness.suite import Axis, Baseline, Signature, Work
 from harness.types import Workload
 from suites.flashinfer import cuda_starts, mla
-from suites.flashinfer.attention import decode, last_pages
+from suites.flashinfer.attention import calibrated, decode, last_pages
 from suites.flashinfer.attention_programs import MLA_DECODE_FLASHINFER, MLA_DECODE_TORCH
 from suites.flashinfer.decode_code import MLA_LOGITS, MLA_QUERY, Layout
 from suites.flashinfer.decode_space import DecodeSpace
@@ -88,28 +88,9 @@ class MlaPagedDecode(mla.LatentAttention):
         our_decode("odd", 67, 60011, mla.NUM_PAGES),
         our_decode("permuted", 33, 30011, mla.NUM_PAGES),
     )
-    tolerances = {
-        "output": Tolerance(
-            absolute=2e-2,
-            relative=1e-2,
-            norm=6e-3,
-            why="On a CPU, against the float64 reference, torch's program with bfloat16 operands "
-            "and "
-            "weights reaches at most 0.32 of the element rule and a norm "
-            "of 2.3e-3 (5 calls of small workloads). A dropped last token, a wrong page for it "
-            "and a "
-            "left-out sm_scale are outside (a test measures them again).",
-        ),
-        "lse": Tolerance(
-            absolute=3e-3,
-            relative=0.0,
-            norm=1e-3,
-            why="The same program, whose logits are float32, is off by at most 0.13 % of the rule "
-            "and a norm of 5.5e-8. One that sums its weights rounded to bfloat16, as it multiplies "
-            "them, by at most log2(1 / (1 - 2^-9)) = 2.8e-3 and a norm of 5e-4 at 2 tokens. The "
-            "natural logarithm is 0.31 off; what one of many tokens weighs shows in the output.",
-        ),
-    }
+    tolerances = calibrated(
+        2e-2, calls=5, share=0.32, norm=2.3e-3, lse_percent=0.13, lse_norm=5.5e-8
+    )
     baselines = ordered(
         {"FlashInfer": MLA_DECODE_FLASHINFER},
         Baseline("torch", "gathered pages, bfloat16, 1", MLA_DECODE_TORCH),

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.suite import Axis, Baseline, Signature, Tensor, Tolerance, Work
+from harness.suite import Axis, Baseline, Signature, Tensor, Work
 from harness.types import Workload
 from suites.flashinfer import cuda_starts, mla, page_tables
-from suites.flashinfer.attention import prefill, visible_pairs
+from suites.flashinfer.attention import calibrated, prefill, visible_pairs
 from suites.flashinfer.attention_programs import MLA_PREFILL_FLASHINFER, MLA_PREFILL_TORCH
 from suites.flashinfer.flashinfer_package import ordered
 from suites.flashinfer.prefill_code import START
@@ -86,28 +86,7 @@ class MlaPagedPrefill(mla.LatentAttention):
         our_prefill("odd", 29, 4001, 9001, mla.NUM_PAGES),
         our_prefill("permuted", 3, 2001, 2111, mla.NUM_PAGES),
     )
-    tolerances = {
-        "output": Tolerance(
-            absolute=2e-2,
-            relative=1e-2,
-            norm=6e-3,
-            why="On a CPU, against the float64 reference, torch's program with bfloat16 operands "
-            "and "
-            "weights reaches at most 0.42 of the element rule and a norm "
-            "of 2.3e-3 (5 calls of small workloads). A dropped last token, a wrong page for it "
-            "and a "
-            "left-out sm_scale are outside (a test measures them again).",
-        ),
-        "lse": Tolerance(
-            absolute=3e-3,
-            relative=0.0,
-            norm=1e-3,
-            why="The same program, whose logits are float32, is off by at most 0.16 % of the rule "
-            "and a norm of 9e-8. One that sums its weights rounded to bfloat16, as it multiplies "
-            "them, by at most log2(1 / (1 - 2^-9)) = 2.8e-3 and a norm of 5e-4 at 2 tokens. The "
-            "natural logarithm is 0.31 off; what one of many tokens weighs shows in the output.",
-        ),
-    }
+    tolerances = calibrated(2e-2, calls=5, share=0.42, norm=2.3e-3, lse_percent=0.16, lse_norm=9e-8)
     baselines = ordered(
         {"FlashInfer": MLA_PREFILL_FLASHINFER},
         Baseline("torch", "gathered pages by sequence, bfloat16, 1", MLA_PREFILL_TORCH),
