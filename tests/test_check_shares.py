@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from harness.evaluate.check import compare, near
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
 from harness.evaluate.gpu_contents import SeedContents, empty_tensors, fill
 from harness.evaluate.gpu_gate import HostGate
-from harness.evaluate.gpu_memory import GpuRing, HostMemory, layout
+from harness.evaluate.gpu_memory import GpuRing, layout
+from harness.evaluate.gpu_sharing import HostMemory
 from harness.evaluate.header import cpp_header
 from harness.suite import Axis, Signature, Tensor, Tolerance, TorchTask, Work
 from harness.types import Workload
@@ -114,7 +116,7 @@ def test_an_8_bit_tensor_is_made_flipped_poisoned_and_compared() -> None:
     assert bool(flipped["x"].float().isfinite().all())
 
     sizes = [layout(t, workload.axes)[1] for t in (task.signature.inputs, task.signature.outputs)]
-    ring = GpuRing(task, HostMemory((sizes[0], sizes[1]), 2), HostGate(), "cpu", 1 << 20)
+    ring = GpuRing(task, HostMemory([sizes], 1 << 20), HostGate(), "cpu", 1 << 20)
     try:
         ring.bind(workload, 2)
         ring.write(0, SeedContents(3))
@@ -128,6 +130,20 @@ def test_an_8_bit_tensor_is_made_flipped_poisoned_and_compared() -> None:
         assert ring.changed_input(0, SeedContents(3)) == "x"
     finally:
         ring.close()
+
+
+def test_host_memory_has_many_small_slots_and_few_large_ones() -> None:
+    small, large = (1 << 12, 1 << 13), (1 << 18, 1 << 19)
+    memory = HostMemory([small, large], memory_bytes=1 << 20)
+    try:
+        assert memory.most_slots(large) == 2
+        assert memory.most_slots(small) == 6
+        assert memory.most_slots((1 << 20, 1)) == 0
+        sizes = [os.fstat(descriptor).st_size for descriptor in memory.descriptors]
+        assert sum(sizes) < 2 * sum(large) + 6 * sum(small) + (1 << 20)
+        memory.allocate(1, 1, large[1])
+    finally:
+        memory.close()
 
 
 def test_8_bit_outputs_are_compared_with_their_tolerance() -> None:

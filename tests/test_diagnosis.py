@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.evaluate.diagnosis import figures_from_worker, with_figures
+from harness.evaluate.diagnosis import FIGURES, Diagnosis, figures_from_worker, with_figures
 from harness.evaluate.gpu_diagnostics import LIBRARY
 from harness.evaluate.libraries import _KERNELS
 from harness.suite import load_suite
@@ -22,7 +22,7 @@ def test_only_known_and_possible_figures_come_in() -> None:
 
 
 def test_figures_stay_with_their_workload_and_survive_json() -> None:
-    found = {"small": {"hot_us": 9.0}, "other": {"hot_us": 1.0}}
+    found = Diagnosis({"small": {"hot_us": 9.0}, "other": {"hot_us": 1.0}})
     (row,) = with_figures([ROW], found, LARGE_ROWS)
     assert row.diagnostics == {"hot_us": 9.0}
     assert row.flags == ()
@@ -31,10 +31,21 @@ def test_figures_stay_with_their_workload_and_survive_json() -> None:
 
 
 def test_time_in_libraries_is_flagged_where_they_are_forbidden() -> None:
-    found = {"small": {"library_share": 0.25}}
+    found = Diagnosis({"small": {"library_share": 0.25}})
     assert load_suite("cpu").task("matmul").libraries == "forbidden"
     (row,) = with_figures([ROW], found, load_suite("cpu").task("matmul"))
     assert row.flags == ("25% of its kernels' time in libraries, which are forbidden",)
+    (row,) = with_figures([ROW], found, LARGE_ROWS)
+    assert row.flags == ()
+
+
+def test_a_program_that_breaks_says_how_where_figures_are_missing() -> None:
+    found = Diagnosis({"small": {"hot_us": 9.0}})
+    found.broke("graph: it synchronises")
+    found.broke("its worker ended")
+    (row,) = with_figures([ROW], found, LARGE_ROWS)
+    assert row.flags == ("not diagnosed in full (graph: it synchronises)",)
+    found.figures["small"] = dict.fromkeys(FIGURES, 1.0)
     (row,) = with_figures([ROW], found, LARGE_ROWS)
     assert row.flags == ()
 

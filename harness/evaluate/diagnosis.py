@@ -1,7 +1,8 @@
 """What a program's worker says of it beyond its score, asked for workload by workload.
 
 A diagnosis has a worker of its own, is never timed by the judge, and never changes a verdict: a
-program that breaks in it has fewer figures. What is told is bounded and only ever shown.
+program that breaks in it has fewer figures, and the first reason is shown. What is told is bounded
+and only ever shown.
 
 Covered: the questions, and the door through which the answers come in.
 Not covered: how a worker finds them (gpu_diagnostics.py).
@@ -10,13 +11,14 @@ Not covered: how a worker finds them (gpu_diagnostics.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from harness.errors import InfraError
 from harness.evaluate.bench import Bench
-from harness.evaluate.program import CandidateFailure, Program
+from harness.evaluate.program import CandidateFailure, Program, told_text
+from harness.evaluate.verdict import no_room
 from harness.suite import Task
 from harness.types import Measurement, Workload
 
@@ -27,41 +29,57 @@ _MOST = 1e12
 Figures = dict[str, float]
 
 
+@dataclass
+class Diagnosis:
+    """figures: by workload name; none where the device has no diagnosis, fewer for a program that
+    breaks. problem: how it first broke, "" where it did not."""
+
+    figures: dict[str, Figures] = field(default_factory=dict)
+    problem: str = ""
+
+    def broke(self, message: str) -> None:
+        self.problem = self.problem or message
+
+
 def diagnose(
     bench: Bench, program: Program, workloads: Sequence[Workload], rng: np.random.Generator
-) -> dict[str, Figures]:
-    """Figures by workload name; {} where the device has none, less for a program that breaks."""
-    found: dict[str, Figures] = {}
+) -> Diagnosis:
+    """All looks at these workloads, one after the other."""
+    found = Diagnosis()
     if not bench.can_diagnose:
         return found
-    left = list(workloads)
     try:
         with bench.start(program, workloads, diagnosed=True) as side:
-            while left:
-                workload = left.pop(0)
+            for workload in workloads:
                 side.bind(workload, 1)
                 side.run_block([bench.fresh(workload, rng)], rng)
-                figures = found.setdefault(workload.name, {})
+                figures = found.figures.setdefault(workload.name, {})
                 for look in LOOKS:
-                    figures |= figures_from_worker(side.diagnose(look))
-    except (CandidateFailure, InfraError):
-        return found
-    except bench.device_errors():
-        return found
+                    told = side.diagnose(look)
+                    figures |= figures_from_worker(told)
+                    if told.get("ok") is not True:
+                        found.broke(f"{look}: {told_text(told, 'it failed')}")
+    except (CandidateFailure, InfraError) as failure:
+        found.broke(str(failure))
+    except bench.device_errors() as error:
+        found.broke(no_room(error).message)
     return found
 
 
 def with_figures(
-    rows: Sequence[Measurement], found: Mapping[str, Figures], task: Task
+    rows: Sequence[Measurement], found: Diagnosis, task: Task
 ) -> tuple[Measurement, ...]:
     """The measurements with what was found of their workloads; flagged where a program says that it
-    calls a library although the task forbids them (torch's products are cuBLAS's)."""
+    calls a library although the task forbids them (torch's products are cuBLAS's), and where it
+    broke."""
     made = []
     for row in rows:
-        figures = found.get(row.workload, {})
+        figures = found.figures.get(row.workload, {})
         share, flags = figures.get("library_share", 0.0), row.flags
         if share > 0 and task.libraries == "forbidden":
             flags = (*flags, f"{share:.0%} of its kernels' time in libraries, which are forbidden")
+        if found.problem and len(figures) < len(FIGURES):
+            flags = (*flags, f"not diagnosed in full ({found.problem})")
         made.append(replace(row, diagnostics=figures, flags=flags))
     return tuple(made)
 

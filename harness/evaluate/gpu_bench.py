@@ -35,13 +35,8 @@ from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
 from harness.evaluate.gpu_contents import SeedContents, empty_tensors, fill
 from harness.evaluate.gpu_gate import Gate, GpuGate, HostGate, JudgeClock
-from harness.evaluate.gpu_memory import (
-    GpuRing,
-    HostMemory,
-    IpcMemory,
-    layout,
-    slots_within,
-)
+from harness.evaluate.gpu_memory import GpuRing, layout
+from harness.evaluate.gpu_sharing import HostMemory, IpcMemory
 from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.launcher import GpuUse, Limits, WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
@@ -52,6 +47,7 @@ from harness.evaluate.program import (
     Program,
     Role,
     Timed,
+    gpu_environment,
 )
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side, loaded, worker_environment
@@ -127,16 +123,14 @@ class GpuBench(Bench):
     def _memory(self, workloads: Sequence[Workload]) -> IpcMemory | HostMemory:
         if self._driver is not None and self._sharing == "ipc":
             return IpcMemory(self._driver)
-        signature = self.task.signature
-        most, slots = [0, 0], 2
-        for workload in workloads:
-            halves = [layout(t, workload.axes)[1] for t in (signature.inputs, signature.outputs)]
-            most = [max(pair) for pair in zip(most, halves, strict=True)]
-            slots = max(slots, slots_within(self._ring_bytes, sum(halves)))
-        return HostMemory((most[0], most[1]), slots)
+        halves = (self.task.signature.inputs, self.task.signature.outputs)
+        sizes = [[layout(tensors, w.axes)[1] for tensors in halves] for w in workloads]
+        return HostMemory(sizes, self._ring_bytes)
 
     def sealed(self, program: Program, side: Side) -> Program | None:
         if self._driver is None or program.language == "cuda" or program.complete:
+            return None
+        if program.baseline:  # torch.compile wants to write where it reads
             return None
         return replace(program, kernels=side.kernels() or program.kernels)
 
@@ -216,6 +210,7 @@ class GpuBench(Bench):
         room = settings.batch_memory_share * self._driver.memory_bytes if self._driver else 0
         calls = max(2, min(settings.batch_calls, int(room // size)))
         side.bind(workload, calls)
+        calls = min(calls, side.slots)  # host memory has fewer
         side.run_block([self.fresh(workload, rng) for _ in range(2)], rng)  # loads the kernels
         while calls > 1:
             batch = side.run_batch([self.fresh(workload, rng) for _ in range(calls)])
@@ -337,7 +332,7 @@ def ipc_works(parent: WarmParent, driver: Driver) -> bool:
             job_folder=folder,
             descriptors=[],
             limits=Limits(pids=64, memory_bytes=32 << 30, open_files=1024),
-            environment=worker_environment(1),
+            environment=worker_environment(1) | gpu_environment(),
             trusted=True,
             gpu="driver",
         )

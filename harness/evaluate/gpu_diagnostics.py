@@ -19,8 +19,8 @@ import ctypes
 import re
 import statistics
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from harness.evaluate.cpp_program import CppProgram
 from harness.evaluate.worker import CandidateError
@@ -81,12 +81,13 @@ def _kernels(program: Program, slot: int) -> dict[str, float]:
         _run(program, slot)
         torch.cuda.synchronize()
     found = [e for e in profile.events() or () if e.device_type.name == "CUDA"]
-    whole = sum(e.time_range.elapsed_us() for e in found)
-    libraries = sum(e.time_range.elapsed_us() for e in found if LIBRARY.search(e.name))
+    libraries = [e for e in found if LIBRARY.search(e.name)]
+    # Copies are the worker's own, where a program returns its outputs.
+    kernels = [e for e in found if not e.name.startswith(("Memcpy", "Memset"))]
     return {
         "kernels": float(len(found)),
-        "kernels_us": whole,
-        "library_share": libraries / whole if whole else 0.0,
+        "kernels_us": _sum_us(found),
+        "library_share": _sum_us(libraries) / (_sum_us(kernels) or 1.0),
     }
 
 
@@ -103,6 +104,10 @@ def _graph(program: Program, slot: int) -> dict[str, float]:
             if isinstance(program, CppProgram):
                 program.stream = ctypes.c_void_p(None)
     return {"graph_us": _events_us(graph.replay)}
+
+
+def _sum_us(events: Sequence[Any]) -> float:
+    return float(sum(event.time_range.elapsed_us() for event in events))
 
 
 def _run(program: Program, slot: int) -> None:

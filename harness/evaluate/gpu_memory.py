@@ -3,8 +3,7 @@
 A slot is two allocations of the judge's own, one for all inputs and one for all outputs, laid out
 as guard | tensor | guard | tensor | guard. They are made when a workload is bound, so that small
 workloads have many slots and large ones few, and given up when the next one is: a confirmation of
-many finalists fits the device. A worker gets them by CUDA IPC (`IpcMemory`); where that is missing,
-as host memory that it copies (`HostMemory`), which is also what a GPU task on a CPU device uses.
+many finalists fits the device. How a worker gets them: gpu_sharing.py.
 
 Contents are a seed: the judge makes them in memory of its own, laid out like a slot's inputs, and
 copies that into the slot once the call is queued (gpu_gate.py); it makes them again to compare a
@@ -18,13 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from harness.evaluate.cuda_driver import Driver
 from harness.evaluate.gpu_contents import SeedContents, fill
 from harness.evaluate.gpu_gate import Gate
-from harness.evaluate.memory import GUARD_BYTES, Segment
-from harness.evaluate.python_program import device_tensor
+from harness.evaluate.gpu_sharing import Memory, slots_within
+from harness.evaluate.memory import GUARD_BYTES
 from harness.suite import Tensor as Specification
 from harness.suite import TorchTask
 from harness.types import JsonObject, Workload
@@ -36,75 +34,7 @@ if TYPE_CHECKING:
 
 _GUARD = 0xA5
 _POISON = 0xFF  # NaN in every float format, -1 in integers
-_ALLOCATION = 2 << 20  # the driver's granularity: an allocation of its own never shares a page
-_MOST_SLOTS = 6
 _FREE_SHARE = 0.5
-
-
-class Memory(Protocol):
-    """Where slots come from."""
-
-    @property
-    def descriptors(self) -> list[int]: ...
-
-    def allocate(self, slot: int, half: int, size: int) -> tuple[torch.Tensor, JsonObject]:
-        """Bytes for the inputs (half 0) or outputs (1) of a slot: the judge's view [size] uint8,
-        and what the worker is told."""
-        ...
-
-    def free(self, pieces: Sequence[torch.Tensor]) -> None:
-        """The worker has let go of these."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class IpcMemory:
-    """Allocations of the device, shared by CUDA IPC."""
-
-    descriptors: list[int] = []
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    def allocate(self, slot: int, half: int, size: int) -> tuple[torch.Tensor, JsonObject]:
-        whole = -(-size // _ALLOCATION) * _ALLOCATION
-        address = self._driver.allocate(whole)
-        source = {"slot": slot, "bytes": size, "ipc": self._driver.export(address).hex()}
-        return device_tensor(address, "uint8", (size,)), source
-
-    def free(self, pieces: Sequence[torch.Tensor]) -> None:
-        for piece in pieces:
-            self._driver.free(piece.data_ptr())
-
-    def close(self) -> None:
-        """Nothing is left: every piece was freed."""
-
-
-class HostMemory:
-    """Shared memory of the host: files without a name, two for each slot, made at once since
-    descriptors are handed over when a worker starts. sizes: of the largest workload's halves."""
-
-    def __init__(self, sizes: tuple[int, int], slots: int) -> None:
-        self._segments = [[Segment(f"slot{s}", size) for size in sizes] for s in range(slots)]
-
-    @property
-    def descriptors(self) -> list[int]:
-        return [segment.descriptor for halves in self._segments for segment in halves]
-
-    def allocate(self, slot: int, half: int, size: int) -> tuple[torch.Tensor, JsonObject]:
-        import torch
-
-        view = torch.from_numpy(self._segments[slot][half].bytes[:size])
-        return view, {"slot": slot, "bytes": size, "descriptor": 2 * slot + half}
-
-    def free(self, pieces: Sequence[torch.Tensor]) -> None:
-        """The next workload takes the same memory."""
-
-    def close(self) -> None:
-        for halves in self._segments:
-            for segment in halves:
-                segment.close()
 
 
 @dataclass
@@ -167,7 +97,9 @@ class GpuRing:
         axes = workload.axes
         halves = (self._signature.inputs, self._signature.outputs)
         self._shapes = [_shape(tensors, axes) for tensors in halves]
-        self.slots = slots or slots_within(self._memory_bytes, sum(s.size for s in self._shapes))
+        sizes = [shape.size for shape in self._shapes]
+        wanted = slots or slots_within(self._memory_bytes, sum(sizes))
+        self.slots = min(wanted, self._memory.most_slots(sizes))
         sources: list[JsonObject] = []
         where: list[dict[str, list[int]]] = []
         for slot in range(self.slots):
@@ -338,11 +270,6 @@ class GpuRing:
             import torch
 
             torch.cuda.synchronize()
-
-
-def slots_within(memory_bytes: int, slot_bytes: int) -> int:
-    """How many slots of this size: as many as fit, at least 2 and at most 6."""
-    return min(_MOST_SLOTS, max(2, memory_bytes // max(slot_bytes, 1)))
 
 
 def layout(tensors: Sequence[Specification], axes: Mapping[str, int]) -> tuple[list[int], int]:

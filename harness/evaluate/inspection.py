@@ -113,8 +113,9 @@ class Inspector:
             self._deadline = time.perf_counter() + MOST_SECONDS
             timed = self._time_all() if self._timed else []
             self._end()
-            found = diagnose(self._bench, self._program, task.final, self._rng) if timed else {}
-            timed = [replace(t, diagnostics=found.get(t.workload, {})) for t in timed]
+            if timed:
+                found = diagnose(self._bench, self._program, task.final, self._rng).figures
+                timed = [replace(t, diagnostics=found.get(t.workload, {})) for t in timed]
         finally:
             self._end()
         return Inspection(

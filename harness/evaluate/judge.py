@@ -46,7 +46,8 @@ from harness.evaluate.verdict import (
 from harness.evaluate.verification import check_block, check_call
 from harness.types import Passed, Stage, Status, Workload
 
-_DISPUTED = ("two_clocks", "ran_while_held")  # what a disturbed machine can look like
+# What a disturbed machine can look like.
+_DISPUTED = ("two_clocks", "side_stream", "ran_while_held")
 
 
 @dataclass(frozen=True)
@@ -326,9 +327,10 @@ class Judge:
             ) from failure
 
     def start_baseline(self, workloads: Sequence[Workload]) -> Side:
-        """A worker with the baseline. That it does not load is ours: InfraError."""
+        """A worker with the baseline, which may compile: it is trusted, and nobody has built it
+        ahead. That it does not load is ours: InfraError."""
         try:
-            return self.bench.start(self.baseline_program(), workloads)
+            return self.bench.start(self.baseline_program(), workloads, compiles=True)
         except CandidateFailure as failure:
             raise InfraError(
                 f"The baseline {self.task.baselines[0].name} of task {self.task.name} does not "

@@ -195,7 +195,10 @@ class LocalEvaluator:
     def evaluate_baseline(self, task: str, baseline: Baseline) -> Evaluation:
         """One of a task's baselines as if it were a candidate, but that it may call libraries."""
         known, candidate = self._suite.task(task), Candidate(baseline.language, baseline.source)
-        return self._judged(known, candidate, *self._backend.build(known, candidate, known.search))
+        built, seconds = self._backend.build(known, candidate, known.search)
+        if not isinstance(built, Failed):
+            built = built | {"baseline": True}
+        return self._judged(known, candidate, built, seconds)
 
     def inspect(self, task: str, candidate: Candidate, *, timed: bool = True) -> Inspection:
         """Everything about one program in Python or Triton, or with a binding to Python

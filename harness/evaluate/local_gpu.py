@@ -180,6 +180,7 @@ def _judge_environment(index: str, folder: str) -> dict[str, str]:
         return {"TRITON_INTERPRET": "1"}
     return {
         "CUDA_VISIBLE_DEVICES": index,
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # nvidia-smi's
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
         "TRITON_CACHE_DIR": folder,
     }

@@ -96,8 +96,8 @@ class Program:
     """What a side runs. code: the shared library (cpp, cuda) or the source (python, triton), as
     bytes. kernels: a tar file of what was compiled ahead (triton; the library of a bundle, whose
     language is python); complete: it is all that the search workloads need. submission: it is
-    inspected, not scored (inspected_side.py). baseline: ours, so that its calls need not be looked
-    at."""
+    inspected, not scored (inspected_side.py). baseline: one of the task's, trusted: its calls are
+    not looked at, and on a GPU it may compile at any time."""
 
     language: Language
     code: bytes
@@ -165,8 +165,8 @@ class Ring(Protocol):
 @dataclass(frozen=True)
 class Role:
     """How a side's worker is started. gpu: what it makes ready there. compiles: it may start
-    compilers and write its job folder, as Triton does where nothing was compiled ahead; it is then
-    never timed."""
+    compilers and write its job folder, as Triton does where nothing was compiled ahead; a
+    candidate's is then never timed."""
 
     gpu: GpuUse = ""
     compiles: bool = False
@@ -231,8 +231,11 @@ def signature_json(signature: Signature) -> JsonObject:
 
 
 def gpu_environment() -> dict[str, str]:
-    """What a worker with torch sees besides. CUDA_VISIBLE_DEVICES is the judge's: one device."""
-    variables = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "TRITON_INTERPRET")
+    """What a worker on a GPU, or with torch, sees besides. CUDA_VISIBLE_DEVICES is the judge's: one
+    device."""
+    variables = (
+        "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "LD_LIBRARY_PATH", "TRITON_INTERPRET",
+    )  # fmt: skip
     inherited = {name: os.environ[name] for name in variables if name in os.environ}
     inherited |= {"OMP_PROC_BIND": "false"}
     # Relative, since an archive of compiled kernels holds these paths and folders differ.

@@ -172,6 +172,9 @@ class EvaluatorSettings:
     host that stands still for a millisecond less gains nothing there."""
 
     call_timeout_seconds: float = 10.0
+    """Of one call; the first of a workload in a worker on a GPU that may still compile (a program
+    in Python, or in Triton that could not be compiled ahead) has `build_timeout_seconds`."""
+
     evaluation_seconds: float = 400.0
     """Of all calls of a program together, in search, and of verifying a finalist: a slow program
     must not hold the device for ever, nor outlast the container that it is judged in

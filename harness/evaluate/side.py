@@ -59,6 +59,9 @@ from harness.evaluate.worker import NATIVE
 from harness.suite import Signature
 from harness.types import JsonObject, Status, Workload
 
+_CPU_SECONDS = 600
+_BASELINE_CPU_SECONDS = 30 * 86400  # one worker serves a judge for as long as that lives
+
 
 class Side:
     """A worker with a loaded program. A context manager; leaving it ends the worker for good.
@@ -90,7 +93,7 @@ class Side:
         (self._folder / KERNEL_CACHE).mkdir()  # torch makes it otherwise, where it may not
         unpack(program.kernels, self._folder / KERNEL_CACHE)
         environment = worker_environment(threads)
-        if program.language not in NATIVE:
+        if role.gpu or program.language not in NATIVE:
             environment |= gpu_environment()
         self._worker = parent.start_worker(
             job_folder=self._folder,
@@ -101,7 +104,7 @@ class Side:
                     settings.gpu_worker_memory_bytes if role.gpu else settings.worker_memory_bytes
                 ),
                 file_bytes=MAX_KERNEL_BYTES if role.compiles else 1 << 20,
-                cpu_seconds=600,
+                cpu_seconds=_BASELINE_CPU_SECONDS if program.baseline else _CPU_SECONDS,
                 open_files=(1024 if role.gpu else 64) + len(self._ring.descriptors),
             ),
             environment=environment,
@@ -158,7 +161,8 @@ class Side:
 
     def bind(self, workload: Workload, slots: int | None = None) -> None:
         """Shape the ring for a workload, here and in the worker."""
-        answer = self._ask(self._ring.bind(workload, slots), self._settings.call_timeout_seconds)
+        message = self._ring.bind(workload, slots)
+        answer = self._ask(message, self._settings.load_timeout_seconds)  # it may pin memory
         self._ring.freed()
         self._first, self._patience_seconds = True, self._settings.queue_first_seconds
         if answer.get("ok") is not True:
@@ -218,10 +222,9 @@ class Side:
         return calls
 
     def diagnose(self, what: str) -> JsonObject:
-        """What the worker says of the program beyond its score (gpu_diagnostics.py); {} where it
-        cannot."""
-        answer = self._ask({"op": "diagnose", "what": what}, self._settings.call_timeout_seconds)
-        return answer if answer.get("ok") is True else {}
+        """What the worker says of the program beyond its score (gpu_diagnostics.py), or its error;
+        unchecked."""
+        return self._ask({"op": "diagnose", "what": what}, self._settings.call_timeout_seconds)
 
     def run_batch(self, contents: Sequence[Contents]) -> Batch:
         """A call for each of `contents`, as many as there are slots, back to back in one request,
@@ -280,6 +283,8 @@ class Side:
         stopped when this returns."""
         self._number += 1
         timeout = self._settings.call_timeout_seconds
+        if self._first and self._role.compiles:
+            timeout = self._settings.build_timeout_seconds
         worker, hold = self._worker, None if kind == "plan" else self._ring.gate
         if hold is not None:
             hold.ready(self._number, self._patience_seconds, self._ring.put)

@@ -20,11 +20,13 @@ from harness.suite import Baseline
 PINNED = "0.6.4"
 INSTALL = f"pip install 'flashinfer-python=={PINNED}', then python -m suites.flashinfer.prepare"
 
-# FlashInfer makes folders below its workspace when it is imported; a worker has only this one.
+# FlashInfer asks for the user's home and makes folders below its workspace when it is imported; a
+# worker has only this one.
 HEAD = """\
 import os
 import tempfile
 
+os.environ.setdefault("HOME", tempfile.gettempdir())
 os.environ.setdefault("FLASHINFER_WORKSPACE_BASE", tempfile.gettempdir())
 os.environ.setdefault("FLASHINFER_DISABLE_JIT", "1")
 

@@ -1,0 +1,116 @@
+"""The memory that a worker on a GPU shares with its judge: the device's, or the host's.
+
+A worker gets the judge's allocations by CUDA IPC (`IpcMemory`); where that is missing, host memory
+that it copies (`HostMemory`), which is also what a GPU task on a CPU device uses.
+
+Covered: making and giving up the two allocations of a slot, how many slots there can be.
+Not covered: what lies in them (gpu_memory.py).
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from harness.evaluate.cuda_driver import Driver
+from harness.evaluate.memory import Segment
+from harness.evaluate.python_program import device_tensor
+from harness.types import JsonObject
+
+if TYPE_CHECKING:
+    import torch
+
+_ALLOCATION = 2 << 20  # the driver's granularity: an allocation of its own never shares a page
+_MOST_SLOTS = 6
+
+
+class Memory(Protocol):
+    """Where slots come from."""
+
+    @property
+    def descriptors(self) -> list[int]: ...
+
+    def most_slots(self, sizes: Sequence[int]) -> int:
+        """How many slots with halves of these sizes there can be."""
+        ...
+
+    def allocate(self, slot: int, half: int, size: int) -> tuple[torch.Tensor, JsonObject]:
+        """Bytes for the inputs (half 0) or outputs (1) of a slot: the judge's view [size] uint8,
+        and what the worker is told."""
+        ...
+
+    def free(self, pieces: Sequence[torch.Tensor]) -> None:
+        """The worker has let go of these."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class IpcMemory:
+    """Allocations of the device, shared by CUDA IPC."""
+
+    descriptors: list[int] = []
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def most_slots(self, sizes: Sequence[int]) -> int:
+        return sys.maxsize
+
+    def allocate(self, slot: int, half: int, size: int) -> tuple[torch.Tensor, JsonObject]:
+        whole = -(-size // _ALLOCATION) * _ALLOCATION
+        address = self._driver.allocate(whole)
+        source = {"slot": slot, "bytes": size, "ipc": self._driver.export(address).hex()}
+        return device_tensor(address, "uint8", (size,)), source
+
+    def free(self, pieces: Sequence[torch.Tensor]) -> None:
+        for piece in pieces:
+            self._driver.free(piece.data_ptr())
+
+    def close(self) -> None:
+        """Nothing is left: every piece was freed."""
+
+
+class HostMemory:
+    """Shared memory of the host: files without a name, two for each slot, made at once since
+    descriptors are handed over when a worker starts. workloads: the sizes of the halves of each;
+    a slot is as large as the largest that has so many within memory_bytes, for a worker on a GPU
+    pins all of it, which takes a second for a few gigabytes."""
+
+    def __init__(self, workloads: Sequence[Sequence[int]], memory_bytes: int) -> None:
+        self._sizes: list[list[int]] = []
+        for slot in range(_MOST_SLOTS):
+            using = [s for s in workloads if slots_within(memory_bytes, sum(s)) > slot]
+            if using:
+                self._sizes.append([max(sizes) for sizes in zip(*using, strict=True)])
+        self._segments = [
+            [Segment(f"slot{s}", size) for size in sizes] for s, sizes in enumerate(self._sizes)
+        ]
+
+    @property
+    def descriptors(self) -> list[int]:
+        return [segment.descriptor for halves in self._segments for segment in halves]
+
+    def most_slots(self, sizes: Sequence[int]) -> int:
+        return sum(all(map(operator.le, sizes, there)) for there in self._sizes)
+
+    def allocate(self, slot: int, half: int, size: int) -> tuple[torch.Tensor, JsonObject]:
+        import torch
+
+        view = torch.from_numpy(self._segments[slot][half].bytes[:size])
+        return view, {"slot": slot, "bytes": size, "descriptor": 2 * slot + half}
+
+    def free(self, pieces: Sequence[torch.Tensor]) -> None:
+        """The next workload takes the same memory."""
+
+    def close(self) -> None:
+        for halves in self._segments:
+            for segment in halves:
+                segment.close()
+
+
+def slots_within(memory_bytes: int, slot_bytes: int) -> int:
+    """How many slots of this size: as many as fit, at least 2 and at most 6."""
+    return min(_MOST_SLOTS, max(2, memory_bytes // max(slot_bytes, 1)))
