@@ -176,13 +176,8 @@ class Comparison:
             )
             outcomes = [outcome for outcome in done.values() if outcome is not None]
             pending = [key for key, outcome in done.items() if outcome is None]
-            if pending:
-                self._view.phase("preparing the methods")
-                arms = {key.arm.arm.method: key.arm.method for key in pending}
-                self._unprepared = prepare_methods(arms.values(), self._view.say, self._stop)
             if pending or not self.begun or self._unconfirmed(outcomes):
-                self._view.phase("preparing the evaluator (compiler, isolation, peaks)")
-                with closing(make_evaluator(self._resolved, self._folder)) as evaluator:
+                with closing(self._prepare(make_evaluator, pending)) as evaluator:
                     if not self.begun:
                         write_comparison(self._folder, self._request, self._resolved, evaluator)
                     outcomes += self._search(evaluator, pending, jobs)
@@ -195,6 +190,26 @@ class Comparison:
                 complete = True
             self._view.phase("done" if not self._stop.is_set() else "stopped")
         return self._status(outcomes, complete)
+
+    def _prepare(self, make_evaluator: MakeEvaluator, pending: Sequence[RunKey]) -> Evaluator:
+        """The evaluator, and what the methods need: side by side but on a CPU, whose peaks are
+        measured when its evaluator starts."""
+        methods = {key.arm.arm.method: key.arm.method for key in pending}.values()
+        with ThreadPoolExecutor(1) as pool:
+            preparing = pool.submit(prepare_methods, methods, self._view.say, self._stop)
+            if load_suite(self._resolved.suite).device == "cpu":
+                self._view.phase("preparing the methods")
+                preparing.result()
+                self._view.phase("preparing the evaluator (compiler, isolation, peaks)")
+            else:
+                self._view.phase("preparing the methods and the evaluator")
+            evaluator = make_evaluator(self._resolved, self._folder)
+            try:
+                self._unprepared = preparing.result()
+            except BaseException:
+                evaluator.close()
+                raise
+        return evaluator
 
     def _search(self, evaluator: Evaluator, pending: Sequence[RunKey], jobs: int) -> list[Outcome]:
         self._view.phase("searching")

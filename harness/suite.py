@@ -218,6 +218,8 @@ class TorchTask(Task):
     so that the judge can make a call's inputs again instead of keeping them."""
 
     device: ClassVar[Device] = "cuda"
+    work_varies: ClassVar[bool] = False
+    """Whether the work of a call depends on its contents, such as which experts are chosen."""
 
     @abstractmethod
     def fill(

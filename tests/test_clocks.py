@@ -83,11 +83,11 @@ def test_on_a_gpu_work_that_the_events_do_not_see_is_rejected() -> None:
 
 
 def test_on_a_gpu_a_tail_has_a_slack_of_its_own() -> None:
-    within = [call(340_000 + 300_000, 300_000, 49_000)] * 5
+    within = [call(340_000 + 300_000, 300_000, 49_000)] * 8
     check_event_clocks({WORKLOAD: (within, ON_A_GPU)}, SETTINGS)
     with pytest.raises(CandidateFailure, match="51 us the device worked on"):
         check_event_clocks(
-            {WORKLOAD: ([call(340_000 + 300_000, 300_000, 51_000)] * 5, ON_A_GPU)}, SETTINGS
+            {WORKLOAD: ([call(340_000 + 300_000, 300_000, 51_000)] * 8, ON_A_GPU)}, SETTINGS
         )
 
 
@@ -104,8 +104,22 @@ def test_on_a_gpu_a_small_lie_in_every_call_shows_in_the_lower_quartile() -> Non
 def test_on_a_gpu_of_few_calls_the_one_that_was_delayed_least_counts() -> None:
     honest, delayed = call(320_000 + 300_000, 300_000), call(2_320_000 + 300_000, 300_000)
     check_event_clocks({WORKLOAD: ([honest, delayed], ON_A_GPU)}, SETTINGS)
-    with pytest.raises(CandidateFailure, match="resolution 4"):
-        check_event_clocks({WORKLOAD: ([call(690_000, 300_000), delayed], ON_A_GPU)}, SETTINGS)
+    cold = call(770_000, 300_000, 190_000)  # it comes after other work of the judge's
+    check_event_clocks({WORKLOAD: ([cold, delayed], ON_A_GPU)}, SETTINGS)
+    with pytest.raises(CandidateFailure, match="resolution 19"):
+        check_event_clocks({WORKLOAD: ([call(840_000, 300_000), delayed], ON_A_GPU)}, SETTINGS)
+    late = [call(620_000, 300_000, 210_000)] * 2
+    with pytest.raises(CandidateFailure) as caught:
+        check_event_clocks({WORKLOAD: (late, ON_A_GPU)}, SETTINGS)
+    assert caught.value.check == "side_stream"
+
+
+def test_on_a_gpu_calls_longer_than_any_of_the_baselines_may_last_longer() -> None:
+    for told_ms, beyond_us in ((3, 380), (10, 450), (40, 620), (200, 680)):
+        long = [call(told_ms * 1_000_000 + beyond_us * 1000, told_ms * 1_000_000)] * 8
+        check_event_clocks({WORKLOAD: (long, ON_A_GPU)}, SETTINGS)
+    with pytest.raises(CandidateFailure, match="494 us longer"):
+        check_event_clocks({WORKLOAD: ([call(10_820_000, 10_000_000)] * 8, ON_A_GPU)}, SETTINGS)
 
 
 def test_where_memory_is_copied_a_call_is_held_to_the_same_workloads_baseline() -> None:
@@ -152,7 +166,7 @@ def test_on_a_gpu_what_a_call_adds_is_that_of_a_baselines_call_of_its_length() -
     baseline = {short: [call(1_320_000, 1_000_000)] * 5, long: [call(20_500_000, 20_000_000)] * 5}
 
     def timed(beyond_us: int) -> dict[Workload, tuple[list[Clocks], list[Clocks]]]:
-        mine = [call(1_000_000 + 1000 * beyond_us, 1_000_000)] * 5
+        mine = [call(1_000_000 + 1000 * beyond_us, 1_000_000)] * 8
         return {w: (mine, theirs) for w, theirs in baseline.items()}
 
     check_event_clocks(timed(350), SETTINGS)

@@ -74,13 +74,17 @@ def _check_told(
 ) -> None:
     told = _told_us(candidate)
     tails = [c.worker.tail_ns / 1e3 for c in candidate]
-    tail = min(tails) if _few(candidate, settings) else statistics.median(tails)
+    few = _few(candidate, settings)
+    tail = min(tails) if few else statistics.median(tails)
+    cold = settings.gpu_cold_us if few else 0.0
     known = sorted((_told_us(calls), _beyond_us(calls)) for calls in baselines)
     places = [np.log(max(place, 1.0)) for place, _ in known]
     at = np.log(max(told, 1.0))
     deviation = float(np.interp(at, places, [_deviation(usual) for _, usual in known]))
     mine, share = _beyond_us(candidate), settings.gpu_clock_share * told
-    low = 0.0 if _few(candidate, settings) else 0.25
+    longer = max(0.0, told - known[-1][0])
+    share += min(settings.gpu_long_us, settings.gpu_long_share * longer)
+    low = 0.0 if few else 0.25
     for quantile, usually, slack in (
         (2 * low, 0.5, settings.gpu_clock_slack_us + 3 * deviation),
         (low, 0.25, settings.gpu_clock_quartile_us + deviation),
@@ -90,12 +94,12 @@ def _check_told(
         )
         beyond = float(np.quantile(mine, quantile)) - usual
         copies = settings.gpu_copies_share * max(0.0, usual - settings.gpu_contexts_us)
-        resolution = slack + share + copies
-        if beyond <= resolution and tail <= settings.gpu_tail_us:
+        resolution = slack + cold + share + copies
+        if beyond <= resolution and tail <= settings.gpu_tail_us + cold:
             continue
         raise CandidateFailure(
             Status.REJECTED,
-            "side_stream" if tail > settings.gpu_tail_us else "two_clocks",
+            "side_stream" if tail > settings.gpu_tail_us + cold else "two_clocks",
             f"calls last {beyond:.0f} us longer than their device time explains (resolution "
             f"{resolution:.0f} us); {tail:.0f} us the device worked on after the last event of the "
             "call",

@@ -289,7 +289,7 @@ class Session:
         try:
             floors = {}
             for workload in timed:
-                floors[workload] = self._bench.floor_us(workload, self._bench.fresh(workload, rng))
+                floors[workload] = self._bench.floor_us(workload, rng)
             self._bench.check_confirmed(timed)
             try:
                 shown = self._bench.check_back_to_back(entry.program, timed, rng)

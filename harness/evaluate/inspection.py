@@ -211,7 +211,7 @@ class Inspector:
 
     def _time(self, baseline: Side, workload: Workload) -> Timed:
         made, bench = _Gathered(), self._bench
-        floor = bench.floor_us(workload, bench.fresh(workload, self._rng))
+        floor = bench.floor_us(workload, self._rng)
         try:
             with bench.quiet():
                 self._gather(made, baseline, workload)

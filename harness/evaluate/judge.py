@@ -284,7 +284,7 @@ class Judge:
             timing.flags.append(f"{settings.steal_repeats - repeats} disturbed blocks repeated")
         if 2 * sum(call.queued for call in timing.candidate) < len(timing.candidate):
             timing.flags.append("waits for the GPU within a call: its host time is in its latency")
-        timing.floor_us = bench.floor_us(workload, warm[0])
+        timing.floor_us = bench.floor_us(workload, rng)
         latency = statistics.median(latencies_us(timing.candidate))
         check_floor(latency, timing.floor_us, timing.flags, settings)
         return timing
@@ -327,10 +327,9 @@ class Judge:
             ) from failure
 
     def start_baseline(self, workloads: Sequence[Workload]) -> Side:
-        """A worker with the baseline, which may compile: it is trusted, and nobody has built it
-        ahead. That it does not load is ours: InfraError."""
+        """A worker with the baseline. That it does not load is ours: InfraError."""
         try:
-            return self.bench.start(self.baseline_program(), workloads, compiles=True)
+            return self.bench.start(self.baseline_program(), workloads)
         except CandidateFailure as failure:
             raise InfraError(
                 f"The baseline {self.task.baselines[0].name} of task {self.task.name} does not "

@@ -59,6 +59,10 @@ class EvaluatorSettings:
     floor_flag: float = 1.2
     """A time below this multiple of the floor is possible but unusual: flagged."""
 
+    gpu_floor_draws: int = 8
+    """Where the work of a call depends on its contents (experts that are chosen), the floor is the
+    smallest of so many draws: the calls that are timed have contents of their own."""
+
     gpu_sample_seconds: float = 0.05
     gpu_min_samples: int = 8
     gpu_max_samples: int = 50
@@ -111,6 +115,17 @@ class EvaluatorSettings:
     gpu_clock_calls: int = 8
     """Of fewer calls than this, the one that was delayed least is held to both: on a machine busy
     with builds one call in fifty was delayed, by up to 2 ms."""
+
+    gpu_cold_us: float = 150.0
+    """What so few calls may last longer besides: each comes after other work of the judge's, where
+    the baseline's follow each other. Only a program that is much slower than the baseline has so
+    few, and its exact time decides nothing."""
+
+    gpu_long_share: float = 0.012
+    gpu_long_us: float = 300.0
+    """What calls longer than the baseline's longest may last longer, as a share of the difference,
+    and at most. The judge's clock adds 320 us to a call of 20 us, 350 at 3 ms, 420 at 10 ms, 510 at
+    20 ms and 590 from 40 ms on (kernels that only wait, on an H100)."""
 
     gpu_contexts_us: float = 700.0
     gpu_copies_share: float = 0.15

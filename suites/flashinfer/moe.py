@@ -99,6 +99,7 @@ class MoeSpec(TorchTask):
 
     name = f"{DEFINITION}@spec"
     version = "1"
+    work_varies = True
     title = "DeepSeek-V3 mixture of experts, fp8 block scales, positive scales"
     prose = _PROSE % (
         "Scales lie between 0.25 and 0.75, and outputs are of the size 1.",
