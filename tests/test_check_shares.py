@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -130,20 +129,6 @@ def test_an_8_bit_tensor_is_made_flipped_poisoned_and_compared() -> None:
         assert ring.changed_input(0, SeedContents(3)) == "x"
     finally:
         ring.close()
-
-
-def test_host_memory_has_many_small_slots_and_few_large_ones() -> None:
-    small, large = (1 << 12, 1 << 13), (1 << 18, 1 << 19)
-    memory = HostMemory([small, large], memory_bytes=1 << 20)
-    try:
-        assert memory.most_slots(large) == 2
-        assert memory.most_slots(small) == 6
-        assert memory.most_slots((1 << 20, 1)) == 0
-        sizes = [os.fstat(descriptor).st_size for descriptor in memory.descriptors]
-        assert sum(sizes) < 2 * sum(large) + 6 * sum(small) + (1 << 20)
-        memory.allocate(1, 1, large[1])
-    finally:
-        memory.close()
 
 
 def test_8_bit_outputs_are_compared_with_their_tolerance() -> None:

@@ -95,7 +95,8 @@ class Session:
         )
 
     def _diagnose(self, finalists: list[Finalist]) -> None:
-        """Add to the best one's rows what its worker says beyond the score."""
+        """Add to the best one's rows of the search workloads (of dozens, all take a minute) what
+        its worker says beyond the score."""
         scores = {
             n: finalist.final.score
             for n, finalist in enumerate(finalists)
@@ -108,7 +109,8 @@ class Session:
         assert program is not None
         assert isinstance(outcome, Passed)
         rng = self._judge.generator(finalists[best].candidate_id, "diagnosis")
-        found = diagnose(self._bench, program, self._task.final, rng)
+        looked_at = [workload for workload in self._task.final if workload in self._task.search]
+        found = diagnose(self._bench, program, looked_at, rng)
         rows = with_figures(outcome.measurements, found, self._task)
         finalists[best] = replace(finalists[best], final=replace(outcome, measurements=rows))
 

@@ -101,7 +101,8 @@ class EvaluatorSettings:
     of their outputs and the judge's own work, the suite fits 80 GB."""
 
     baseline_drift: float = 0.03
-    """On a GPU a block is repeated if its baseline is off its own history by more than this."""
+    """On a GPU a block is repeated if its baseline is off its own history by more than this (the
+    geometric mean over its workloads)."""
 
     gpu_clock_slack_us: float = 60.0
     """The two-clock test on a GPU: how much longer a candidate's calls may last by the judge's
