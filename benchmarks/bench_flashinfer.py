@@ -87,7 +87,7 @@ def test_a_cuda_candidate_from_source_to_verdict(benchmark, evaluator: LocalEval
     print(
         f"\n{len(evaluator.describe()['gpus'])} GPU: {last}; built before: {last['device']:.2f} s"
     )
-    keep(f"flashinfer_evaluation_{len(rows)}", rows)
+    keep(f"flashinfer_evaluation_{benchmark.param}", rows)
 
 
 def test_a_score_in_fresh_processes(benchmark, evaluator: LocalEvaluator) -> None:
@@ -99,7 +99,7 @@ def test_a_score_in_fresh_processes(benchmark, evaluator: LocalEvaluator) -> Non
     benchmark.pedantic(evaluate, rounds=5)
     spread = statistics.stdev(map(math.log, scores))
     print(f"\n5 processes: {[round(score, 4) for score in scores]}; sd of log {spread:.2%}")
-    keep("flashinfer_scores", scores)
+    keep(f"flashinfer_scores_{benchmark.param}", scores)
     assert spread <= 0.005
 
 
