@@ -181,36 +181,39 @@ class Judge:
 
     def verify(
         self, side: Side, workload: Workload, rng: np.random.Generator, calls: int
-    ) -> Verified:
+    ) -> list[Verified]:
         """Bind a workload and verify `calls` calls in full, and one more whose inputs differ from
-        the last one's in one element of each tensor. Returns the last call. Raises
-        CandidateFailure."""
+        the last one's in one element of each tensor. Returns those that can stand for timed calls,
+        the last one at least, where a worker stays warm. Raises CandidateFailure."""
         side.bind(workload, self.bench.verification_slots)
         contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
         contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
-        hosts = []
+        hosts: list[int] = []
+        made: list[Verified] = []
         for start in range(0, len(contents), side.slots):
             self._check_time()
             for call in side.run_block(contents[start : start + side.slots], rng):
                 hosts.append(call.clocks.worker.host_ns)
+                if self.bench.stays_warm:
+                    made.append(Verified(call.contents, call.clocks))
                 check_call(self.bench, workload, call)
         # On a GPU the first call compiles and loads what is missing, the others show the rest.
         self.compiling_seconds += (hosts[0] - min(hosts)) / 1e9
-        return Verified(call.contents, call.clocks)
+        return [v for v in made if v.clocks.queued] or made[-1:]
 
     def _time_all(
-        self, side: Side, rng: np.random.Generator, verified: Mapping[Workload, Verified]
+        self, side: Side, rng: np.random.Generator, verified: Mapping[Workload, Sequence[Verified]]
     ) -> dict[Workload, _Timing]:
         """verified: what this worker has run before."""
         timings = {}
         for workload in self.task.search:
             try:
                 with self.bench.quiet():
-                    timings[workload] = self._time(side, workload, rng, verified.get(workload))
+                    timings[workload] = self._time(side, workload, rng, verified.get(workload, ()))
             except CandidateFailure as failure:
                 failure.workload = workload.name
                 raise
-        self._check_clocks(side, rng, verified, timings)
+        self._check_clocks(side, rng, timings)
         self.bench.check_libraries(side)
         return timings
 
@@ -218,11 +221,11 @@ class Judge:
         self,
         side: Side,
         rng: np.random.Generator,
-        verified: Mapping[Workload, Verified],
         timings: dict[Workload, _Timing],
     ) -> None:
-        """Hold the clocks to each other; where they disagree, time that workload once more: the
-        machine may have been disturbed, and a worker that lies does so again."""
+        """Hold the clocks to each other; where they disagree, time that workload once more, by
+        calls of its own: the machine may have been disturbed, and a worker that lies does so
+        again."""
         again: Workload | None = None
         while True:
             try:
@@ -235,25 +238,26 @@ class Judge:
                 if again is None:
                     raise
             with self.bench.quiet():
-                timings[again] = self._time(side, again, rng, verified.get(again))
+                timings[again] = self._time(side, again, rng, ())
 
     def _time(
         self,
         side: Side,
         workload: Workload,
         rng: np.random.Generator,
-        verified: Verified | None,
+        verified: Sequence[Verified],
     ) -> _Timing:
-        """Paired blocks of one workload. The machine is held alone by the caller."""
+        """Paired blocks of one workload. The machine is held alone by the caller. verified: calls
+        of it that this worker has made."""
         settings, timing, bench = self.settings, _Timing(), self.bench
         baseline = self._baseline_side()
         side.bind(workload)
         baseline.bind(workload)
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
-        if verified is None or not bench.stays_warm:
-            verified, latency_ns = None, fastest_ns(side.run_block(warm, rng))
+        if verified:
+            latency_ns = min(v.clocks.latency_ns for v in verified)
         else:
-            latency_ns = verified.clocks.latency_ns
+            latency_ns = fastest_ns(side.run_block(warm, rng))
         if workload not in self._baseline_ns or not bench.stays_warm:
             self._baseline_ns[workload] = fastest_ns(self.baseline_block(baseline, warm, rng))
         usual = self._baseline_ns[workload]
@@ -263,9 +267,9 @@ class Judge:
                 f"{bench.slow_samples} samples: slower than {settings.slow_factor:g} x baseline"
             )
             blocks = Blocks(1, bench.slow_samples, bench.slow_samples)
-            if verified is not None:  # it is the first of them
-                (beside,) = self.baseline_block(baseline, [verified.contents], rng)
-                timing.add([verified.clocks], [beside.clocks])
+            for known in verified[: blocks.most]:
+                (beside,) = self.baseline_block(baseline, [known.contents], rng)
+                timing.add([known.clocks], [beside.clocks])
         drawn = bench.drawn_blocks(blocks.most, rng)
         repeats = settings.steal_repeats
         watch = bench.watch()

@@ -71,7 +71,8 @@ class EvaluatorSettings:
     many the intervals were as narrow (half-widths of 0.1 to 0.5 %), and an evaluation took 7 s."""
 
     gpu_slow_samples: int = 2
-    """Like `slow_samples`, on a GPU, where samples differ by tenths of a percent."""
+    """Like `slow_samples`, on a GPU, where samples differ by tenths of a percent: the calls that
+    were verified, so that a program which takes a second is not called again."""
 
     gpu_correctness_seeds: int = 1
     gpu_drawn_blocks: int = 2
