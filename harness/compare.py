@@ -47,7 +47,7 @@ from harness.grid import Grid, Outcome, RunKey, finished_outcome, grid_keys
 from harness.interrupt import interruptible
 from harness.live import LiveView, RunView
 from harness.loading import load
-from harness.manifest import write_comparison, write_device_lock
+from harness.manifest import check_evaluator, write_comparison, write_device_lock
 from harness.prepare import prepare_methods
 from harness.progress import Progress
 from harness.runlog import restart as restart_run
@@ -178,7 +178,9 @@ class Comparison:
             pending = [key for key, outcome in done.items() if outcome is None]
             if pending or not self.begun or self._unconfirmed(outcomes):
                 with closing(self._prepare(make_evaluator, pending)) as evaluator:
-                    if not self.begun:
+                    if self.begun:
+                        check_evaluator(self._folder, evaluator)
+                    else:
                         write_comparison(self._folder, self._request, self._resolved, evaluator)
                     outcomes += self._search(evaluator, pending, jobs)
                     complete = self._confirm(evaluator, outcomes)

@@ -12,11 +12,14 @@ from pathlib import Path
 
 from harness import environment
 from harness.config import ComparisonRequest, Resolved
+from harness.errors import UsageError
 from harness.evaluate import Evaluator
-from harness.folder import FORMAT, manifest_path, write_text
+from harness.folder import FORMAT, manifest_path, read_manifest, write_text
 from harness.suite import load_suite
 from harness.taskcard import card_to_json, make_card
 from harness.types import JsonObject
+
+_MEASURED_BY = ("protocol", "settings", "device")  # what times depend on
 
 
 def write_comparison(
@@ -61,6 +64,21 @@ def write_comparison(
         "cards": cards,
     }
     write_text(manifest_path(folder), json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def check_evaluator(folder: Path, evaluator: Evaluator) -> None:
+    """Raise UsageError where the comparison in `folder` was measured in another way or on another
+    device than this evaluator would: results of both must not stand in one report."""
+    there = read_manifest(folder)["evaluator"]
+    here = json.loads(json.dumps(evaluator.describe()))
+    known = [name for name in _MEASURED_BY if there.get(name) and here.get(name)]
+    names = [name for name in known if there[name] != here[name]]
+    if names:
+        raise UsageError(
+            f"{folder} was measured by another version or configuration of the evaluator "
+            f"({', '.join(names)} differ), so its results do not compare with new ones. Begin "
+            "again in another folder (--runs, RUNS=), or go on with the version that began it."
+        )
 
 
 def write_device_lock(folder: Path, evaluator: Evaluator) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from harness.folder import locked, read_unstarted
 from harness.live import LiveView, RunView
 from harness.manifest import write_device_lock
 from harness.replays import replay_runs
-from harness.types import Candidate, Failed, Passed
+from harness.types import Candidate, Failed, JsonObject, Passed
 
 SMALL = ComparisonRequest(tasks="softmax", methods="best_of_n ksearch[k=1]", seeds="2", budget="3")
 
@@ -406,6 +407,28 @@ def test_a_live_comparison_waits_for_endpoints_with_more_jobs(
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     request = ComparisonRequest(methods="best_of_n", seeds="40", model="gpt-5.2")
     assert comparing.default_jobs(comparing.resolve(request)) == comparing.LIVE_JOBS
+
+
+class Otherwise(ToyEvaluator):
+    """An evaluator of another version."""
+
+    def describe(self) -> JsonObject:
+        return super().describe() | {"settings": {"ring_slots": 7}, "protocol": 99}
+
+
+def test_a_comparison_is_not_resumed_by_an_evaluator_that_measures_otherwise(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "runs"))
+    manifest = json.loads((folder / "comparison.json").read_text())
+    manifest["evaluator"] |= {"settings": {"ring_slots": 5}, "protocol": 2}
+    (folder / "comparison.json").write_text(json.dumps(manifest))
+    events = next(folder.glob("runs/*/*/seed-*/events.jsonl"))
+    lines = events.read_text().splitlines(keepends=True)
+    events.write_text("".join(lines[:3]))  # one run is not finished
+    with pytest.raises(UsageError, match=r"protocol, settings differ.*another folder"):
+        resume(folder, make_evaluator=maker(Otherwise()))
+    assert events.read_text() == "".join(lines[:3])
 
 
 class HeldDevice:

@@ -48,6 +48,18 @@ def test_a_program_that_breaks_says_how_where_figures_are_missing() -> None:
     found.figures["small"] = dict.fromkeys(FIGURES, 1.0)
     (row,) = with_figures([ROW], found, LARGE_ROWS)
     assert row.flags == ()
+    (row,) = with_figures([ROW], Diagnosis({"other": {}}, "it broke"), LARGE_ROWS)
+    assert row.flags == ()  # nobody looked at this one
+
+
+def test_what_a_program_says_of_its_breaking_is_one_short_flag() -> None:
+    found = Diagnosis({"small": {}})
+    found.broke("x; below 1.2 x floor;\n3 disturbed blocks repeated" + "!" * 500)
+    (row,) = with_figures([ROW], found, LARGE_ROWS)
+    (flag,) = row.flags
+    assert ";" not in flag
+    assert "\n" not in flag
+    assert len(flag) < 250
 
 
 @pytest.mark.parametrize(

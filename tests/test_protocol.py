@@ -77,11 +77,12 @@ def failed(evaluation: Evaluation) -> Failed:
     return evaluation.outcome
 
 
-def test_sleeping_in_the_warm_up_is_marked_in_search_and_saves_no_sample_in_confirmation(
-    evaluator: LocalEvaluator,
-) -> None:
+def test_sleeping_in_the_warm_up_saves_no_sample(evaluator: LocalEvaluator) -> None:
     sleeper, quick = python(SLEEPS_IN_THE_WARM_UP), python(QUICK)
     for row in passed(evaluator.evaluate("toy", sleeper)).measurements:
+        assert row.samples >= SETTINGS.search_blocks * SETTINGS.ring_slots
+        assert not any("slower than" in flag for flag in row.flags)
+    for row in passed(evaluator.evaluate("toy", python(SLEEPS_IN_EVERY_CALL))).measurements:
         assert row.samples == SETTINGS.slow_samples
         assert any("slower than" in flag for flag in row.flags)
     samples = [

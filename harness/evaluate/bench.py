@@ -133,8 +133,8 @@ class Bench(ABC):
         return [(t.name, self.task.tolerances[t.name]) for t in self.task.signature.outputs]
 
     @abstractmethod
-    def floor_us(self, workload: Workload, rng: np.random.Generator) -> float:
-        """The roofline floor of a call on fresh inputs, in microseconds."""
+    def floor_us(self, workload: Workload, contents: Contents) -> float:
+        """The roofline floor for these inputs, in microseconds."""
 
     @abstractmethod
     def check_clocks(self, timed: Timed) -> None:
@@ -162,6 +162,12 @@ class Bench(ABC):
     @abstractmethod
     def check_libraries(self, side: Side) -> None:
         """Raise CandidateFailure if a library was loaded where the task forbids them."""
+
+    @property
+    def floor_calls(self) -> int:
+        """Of how many calls the floors are held to their own latencies: one, where the work of a
+        call hardly depends on its contents."""
+        return 1
 
     @property
     def confirm_min_blocks(self) -> int:
@@ -320,8 +326,8 @@ class CpuBench(Bench):
     def near(self, actual: Any, baseline: Any, tolerance: Tolerance) -> bool:
         return near(actual, baseline, tolerance)
 
-    def floor_us(self, workload: Workload, rng: np.random.Generator) -> float:
-        return floor_us(self.task.work(workload, self.fresh(workload, rng)), self._peaks)
+    def floor_us(self, workload: Workload, contents: Contents) -> float:
+        return floor_us(self.task.work(workload, contents), self._peaks)
 
     def check_clocks(self, timed: Timed) -> None:
         candidate = [clocks for mine, _ in timed.values() for clocks in mine]

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.evaluate.libraries import foreign_libraries, kernel_libraries
-from harness.evaluate.program import Batch, CandidateFailure, Clocks, Timed
+from harness.evaluate.program import Batch, CandidateFailure, Clocks, Contents, Timed
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
 from harness.suite import Task
-from harness.types import Status
+from harness.types import Status, Workload
+
+if TYPE_CHECKING:
+    from harness.evaluate.bench import Bench
 
 
 def check_wake_clocks(
@@ -164,6 +168,24 @@ def check_batch_clocks(
             {"calls": calls, "each_us": each_us, "single_us": single_us},
         )
     return f"{calls} calls back to back: {each_us:.1f} us each"
+
+
+def hold_to_floor(
+    bench: Bench,
+    workload: Workload,
+    contents: Sequence[Contents],
+    calls: Sequence[Clocks],
+    flags: list[str],
+) -> float:
+    """The roofline floor of these calls, in microseconds; raises CandidateFailure where they are
+    faster. contents: of each call. Where the work of a call depends on its contents, the medians of
+    the same calls are compared: each of them has a floor of its own."""
+    looked = bench.floor_calls
+    floor = statistics.median(bench.floor_us(workload, c) for c in contents[:looked])
+    held = calls[:looked] if looked > 1 else calls
+    latency = statistics.median(call.latency_ns for call in held) / 1e3
+    check_floor(latency, floor, flags, bench.settings)
+    return floor
 
 
 def check_floor(

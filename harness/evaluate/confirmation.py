@@ -18,24 +18,24 @@ Not covered: choosing finalists (`harness/confirm.py`).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from harness.evaluate.clocks import check_floor
+from harness.evaluate.clocks import hold_to_floor
 from harness.evaluate.diagnosis import diagnose, with_figures
 from harness.evaluate.judge import Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
 from harness.evaluate.timing import block_value, log_interval
-from harness.evaluate.verdict import failed, fastest_ns, latencies_us, measurement, no_room
+from harness.evaluate.verdict import failed, latencies_us, measurement, no_room
 from harness.evaluate.verification import check_block
 from harness.types import Confirmation, Failed, Finalist, Passed, Stage, Status, Workload
 
-# (finalist, workload) -> one block's calls of the finalist and of the baseline.
-_Block = dict[tuple[str, str], tuple[list[Clocks], list[Clocks]]]
+# (finalist, workload) -> one block's contents, calls of the finalist and of the baseline on them.
+_Block = dict[tuple[str, str], tuple[list[Contents], list[Clocks], list[Clocks]]]
 
 
 @dataclass
@@ -45,7 +45,9 @@ class _Entry:
     candidate_id: str
     program: Program | None
     failure: Failed | None = None
+    timed_seconds: float = 0.0
     blocks: dict[str, list[float]] = field(default_factory=dict)
+    contents: dict[str, list[Contents]] = field(default_factory=dict)  # of the first calls
     candidate: dict[str, list[Clocks]] = field(default_factory=dict)
     baseline: dict[str, list[Clocks]] = field(default_factory=dict)
 
@@ -183,6 +185,7 @@ class Session:
                 if made is None and size > 1:
                     return None
                 values |= made or {}
+            judge.keep_compiled(baseline)
         return values
 
     def _group(
@@ -213,13 +216,14 @@ class Session:
                 baseline.bind(workload)
                 warm = [bench.fresh(workload, inputs) for _ in range(bench.warmup_calls)]
                 if workload not in usual or not bench.stays_warm:
-                    usual[workload] = fastest_ns(judge.baseline_block(baseline, warm, rng))
+                    usual[workload] = judge.usual_ns(baseline, warm, rng)
                 calls = bench.confirm_calls(baseline.slots, usual[workload])
                 contents = [bench.fresh(workload, inputs) for _ in range(calls)]
                 made = self._measure(sides, baseline, workload, warm, contents, rng)
                 if made is None:
                     return None
-                values |= {(name, workload.name): clocks for name, clocks in made.items()}
+                for name, clocks in made.items():
+                    values[name, workload.name] = (contents, *clocks)
         return values
 
     def _measure(
@@ -242,10 +246,11 @@ class Session:
                 if not name:
                     theirs = judge.baseline_block(baseline, contents, rng)
                 else:
-                    sides[name].bind(workload)
-                    sides[name].run_block(warm, rng)
-                    waiting[name] = sides[name].run_block(contents, rng)
-                    sides[name].release()
+                    with self._in_time(name):
+                        sides[name].bind(workload)
+                        sides[name].run_block(warm, rng)
+                        waiting[name] = sides[name].run_block(contents, rng)
+                        sides[name].release()
                     made[name] = [call.clocks for call in waiting[name]]
                 for done in list(waiting) if theirs else ():
                     name = done
@@ -258,6 +263,18 @@ class Session:
         clocks = [call.clocks for call in theirs]
         return {name: (mine, clocks) for name, mine in made.items()}
 
+    @contextmanager
+    def _in_time(self, name: str) -> Iterator[None]:
+        """Within it a finalist's calls are timed; all of them together have the time that a search
+        has, so that one which is slow only here does not cost the others their confirmation."""
+        entry = next(e for e in self._entries if e.candidate_id == name)
+        begun, most = time.perf_counter(), self._judge.settings.evaluation_seconds
+        yield
+        entry.timed_seconds += time.perf_counter() - begun
+        if entry.timed_seconds > most:
+            message = f"its timed calls took more than {most:g} s together"
+            raise CandidateFailure(Status.TIMEOUT, "evaluation", message)
+
     def _fail(self, name: str, failure: CandidateFailure, workload: Workload) -> None:
         entry = next(e for e in self._entries if e.candidate_id == name)
         entry.failure = failed(failure, Stage.TIMING, workload.name)
@@ -266,7 +283,9 @@ class Session:
         for entry in self._alive():
             for workload in self._task.final:
                 name = workload.name
-                mine, theirs = values[entry.candidate_id, name]
+                contents, mine, theirs = values[entry.candidate_id, name]
+                known = entry.contents.setdefault(name, [])
+                known += contents[: self._bench.floor_calls - len(known)]
                 entry.candidate.setdefault(name, []).extend(mine)
                 entry.baseline.setdefault(name, []).extend(theirs)
                 value = block_value([c.latency_ns for c in mine], [c.latency_ns for c in theirs])
@@ -284,23 +303,23 @@ class Session:
 
     def _outcome(self, entry: _Entry) -> Passed | Failed:
         rows = []
-        rng = self._judge.generator(entry.candidate_id, "floor")
+        rng = self._judge.generator(entry.candidate_id, "back to back")
         assert entry.program is not None
         timed = {w: (entry.candidate[w.name], entry.baseline[w.name]) for w in self._task.final}
         workload = self._task.final[0]
         try:
-            floors = {}
-            for workload in timed:
-                floors[workload] = self._bench.floor_us(workload, rng)
+            floors: dict[Workload, float] = {}
+            flagged: dict[Workload, list[str]] = {}
+            for workload, (mine, _) in timed.items():
+                contents, flags = entry.contents[workload.name], flagged.setdefault(workload, [])
+                floors[workload] = hold_to_floor(self._bench, workload, contents, mine, flags)
             self._bench.check_confirmed(timed)
             try:
                 shown = self._bench.check_back_to_back(entry.program, timed, rng)
             except self._bench.device_errors() as error:
                 return failed(no_room(error), Stage.TIMING, None)
             for workload, (mine, theirs) in timed.items():
-                flags = [shown[workload]] if workload in shown else []
-                latency = float(np.median([clocks.latency_ns for clocks in mine])) / 1e3
-                check_floor(latency, floors[workload], flags, self._judge.settings)
+                flags = flagged[workload] + ([shown[workload]] if workload in shown else [])
                 blocks = entry.blocks[workload.name]
                 rows.append(measurement(workload, mine, theirs, blocks, floors[workload], flags))
         except CandidateFailure as failure:
@@ -332,6 +351,6 @@ class Session:
 def _baselines_us(values: _Block) -> dict[str, list[float]]:
     """The baseline's samples of a block by workload."""
     samples: dict[str, list[float]] = {}
-    for (_, workload), (_, theirs) in values.items():
+    for (_, workload), (_, _, theirs) in values.items():
         samples.setdefault(workload, []).extend(latencies_us(theirs))
     return samples

@@ -239,11 +239,16 @@ class Stopwatch:
         self._wait = driver.function("cuStreamSynchronize")
         self._elapsed = driver.function("cuEventElapsedTime")
         self._idle = driver.function("cuCtxSynchronize")
+        self._empty()  # loaded now, and not behind the hold
+        self.wait_idle()
 
     def hold(self, address: int, value: int) -> None:
         """The stream goes no further until the 32-bit word at `address` is `value` or more (by the
         sign of their difference), and then runs the empty kernel. Raises CudaError."""
         self._check(self._hold(None, c_uint64(address), c_uint(value & _WORD), c_uint(0)))
+        self._empty()
+
+    def _empty(self) -> None:
         self._check(self._launch(self._kernel, *_ONE_THREAD, c_uint(0), None, None, None))
 
     def start(self) -> None:

@@ -25,6 +25,7 @@ from harness.types import Measurement, Workload
 LOOKS = ("hot", "kernels", "graph")
 FIGURES = ("hot_us", "hot_host_us", "kernels", "kernels_us", "library_share", "graph_us")
 _MOST = 1e12
+_MOST_CHARACTERS = 200
 
 Figures = dict[str, float]
 
@@ -38,7 +39,9 @@ class Diagnosis:
     problem: str = ""
 
     def broke(self, message: str) -> None:
-        self.problem = self.problem or message
+        """message: a candidate's words, perhaps; it must not look like several flags."""
+        one_line = " ".join(message.replace(";", ",").split())
+        self.problem = self.problem or one_line[:_MOST_CHARACTERS]
 
 
 def diagnose(
@@ -78,7 +81,7 @@ def with_figures(
         share, flags = figures.get("library_share", 0.0), row.flags
         if share > 0 and task.libraries == "forbidden":
             flags = (*flags, f"{share:.0%} of its kernels' time in libraries, which are forbidden")
-        if found.problem and len(figures) < len(FIGURES):
+        if found.problem and row.workload in found.figures and len(figures) < len(FIGURES):
             flags = (*flags, f"not diagnosed in full ({found.problem})")
         made.append(replace(row, diagnostics=figures, flags=flags))
     return tuple(made)

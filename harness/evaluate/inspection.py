@@ -24,8 +24,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.evaluate.bench import Blocks
 from harness.evaluate.check import Mismatch
-from harness.evaluate.clocks import check_floor
+from harness.evaluate.clocks import hold_to_floor
 from harness.evaluate.diagnosis import diagnose
 from harness.evaluate.inspected import (
     SPLITS,
@@ -38,7 +39,7 @@ from harness.evaluate.inspected import (
 )
 from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.judge import Judge
-from harness.evaluate.program import Call, CandidateFailure, Clocks, Program
+from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
 from harness.evaluate.verdict import fastest_ns, latencies_us, plan_us
 from harness.evaluate.verification import check_block, check_near
@@ -63,9 +64,15 @@ class _Gathered:
     fresh: list[Clocks] = field(default_factory=list)
     reused: list[Clocks] = field(default_factory=list)
     baseline: list[Clocks] = field(default_factory=list)
+    contents: list[Contents] = field(default_factory=list)  # of the fresh calls
     flags: list[str] = field(default_factory=list)
     problem: str | None = None
     reused_problem: str | None = None
+
+    def clear(self) -> None:
+        """Forget the calls, not what was found of them."""
+        for calls in (self.fresh, self.reused, self.baseline, self.contents):
+            calls.clear()
 
 
 class Inspector:
@@ -210,14 +217,12 @@ class Inspector:
             return [self._time(baseline, workload) for workload in self._task.final]
 
     def _time(self, baseline: Side, workload: Workload) -> Timed:
-        made, bench = _Gathered(), self._bench
-        floor = bench.floor_us(workload, self._rng)
+        made, bench, floor = _Gathered(), self._bench, 0.0
         try:
             with bench.quiet():
                 self._gather(made, baseline, workload)
             self._look()
-            latency = statistics.median(latencies_us(made.fresh))
-            check_floor(latency, floor, made.flags, self._judge.settings)
+            floor = hold_to_floor(bench, workload, made.contents, made.fresh, made.flags)
             self._baselines[workload] = made.baseline
             timed = {w: (theirs, theirs) for w, theirs in self._baselines.items()}
             bench.check_clocks(timed | {workload: (made.fresh, made.baseline)})
@@ -247,14 +252,24 @@ class Inspector:
         baseline.bind(workload)
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         mine = side.run_block(warm, rng)
-        theirs = judge.baseline_block(baseline, warm, rng)
-        usual = fastest_ns(theirs)
-        blocks = bench.blocks(usual, side.slots)
-        calls, count = blocks.calls, blocks.least
-        if fastest_ns(mine) > settings.slow_factor * usual:
-            calls, count = settings.slow_samples, 1
-            made.flags.append(f"{calls} samples: slower than {settings.slow_factor:g} x baseline")
-        calls = min(calls, side.slots)
+        usual = judge.usual_ns(baseline, warm, rng)
+        slow_ns = settings.slow_factor * usual
+        if fastest_ns(mine) > slow_ns:
+            calls = min(settings.slow_samples, side.slots)
+            self._add_blocks(made, baseline, workload, Blocks(calls, 1, 1))
+            if min(call.latency_ns for call in made.fresh) > slow_ns:
+                why = f"slower than {settings.slow_factor:g} x baseline"
+                made.flags.append(f"{calls} samples: {why}")
+                return
+            made.clear()  # it was slow only to be looked at less
+        self._add_blocks(made, baseline, workload, bench.blocks(usual, side.slots))
+
+    def _add_blocks(
+        self, made: _Gathered, baseline: Side, workload: Workload, blocks: Blocks
+    ) -> None:
+        judge, bench, rng, settings = self._judge, self._bench, self._rng, self._judge.settings
+        calls = min(blocks.calls, self._bound(workload).slots)
+        count = blocks.least
         watch, repeats = bench.watch(), settings.steal_repeats
         done = 0
         while done < count:
@@ -275,6 +290,7 @@ class Inspector:
                 repeats -= 1
                 continue
             self._hold_against(made, workload, fresh, theirs, whole=done == 0)
+            made.contents += contents
             made.fresh += [call.clocks for call in fresh]
             made.baseline += [call.clocks for call in theirs]
             made.reused += reused

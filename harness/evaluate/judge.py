@@ -18,21 +18,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from harness.errors import InfraError
 from harness.evaluate.bench import Bench, Blocks
-from harness.evaluate.clocks import check_floor
+from harness.evaluate.clocks import hold_to_floor
+from harness.evaluate.gathered import Timing, Verified
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
-from harness.evaluate.timing import block_value, log_interval, mean_over_workloads
+from harness.evaluate.timing import log_interval, mean_over_workloads
 from harness.evaluate.verdict import (
     Samples,
     Verdict,
@@ -50,31 +50,6 @@ from harness.types import Passed, Stage, Status, Workload
 _DISPUTED = ("two_clocks", "side_stream", "ran_while_held")
 
 
-@dataclass(frozen=True)
-class Verified:
-    """A call that was verified in full."""
-
-    contents: Contents
-    clocks: Clocks
-
-
-@dataclass
-class _Timing:
-    """What one workload's timing gathers."""
-
-    candidate: list[Clocks] = field(default_factory=list)
-    baseline: list[Clocks] = field(default_factory=list)
-    blocks: list[float] = field(default_factory=list)
-    flags: list[str] = field(default_factory=list)
-    floor_us: float = 0.0
-
-    def add(self, candidate: Sequence[Clocks], baseline: Sequence[Clocks]) -> None:
-        """One block of calls, in pairs."""
-        self.candidate += candidate
-        self.baseline += baseline
-        self.blocks.append(block_value(latencies_us(candidate), latencies_us(baseline)))
-
-
 class Judge:
     """Judges candidates of one task on one device. Not thread-safe: one device, one judge.
 
@@ -88,6 +63,7 @@ class Judge:
         self._secret = secret
         self._baseline: Side | None = None
         self._baseline_ns: dict[Workload, int] = {}  # of what its worker has run
+        self._kernels = b""  # that the baseline's workers have compiled
         self.compiling_seconds = 0.0
         self._deadline = math.inf
 
@@ -98,13 +74,15 @@ class Judge:
     def close_baseline(self) -> None:
         """End the baseline's worker; the next evaluation starts another."""
         if self._baseline is not None:
+            self.keep_compiled(self._baseline)
             self._baseline.close()
             self._baseline = None
             self._baseline_ns = {}
 
     def baseline_program(self) -> Program:
         baseline = self.task.baselines[0]
-        return Program(baseline.language, baseline.source.encode(), trusted=True, baseline=True)
+        code = baseline.source.encode()
+        return Program(baseline.language, code, trusted=True, kernels=self._kernels, baseline=True)
 
     def generator(self, candidate_id: str, purpose: str) -> np.random.Generator:
         """The stream of inputs for one candidate and purpose: secret until the calls are made."""
@@ -203,7 +181,7 @@ class Judge:
 
     def _time_all(
         self, side: Side, rng: np.random.Generator, verified: Mapping[Workload, Sequence[Verified]]
-    ) -> dict[Workload, _Timing]:
+    ) -> dict[Workload, Timing]:
         """verified: what this worker has run before."""
         timings = {}
         for workload in self.task.search:
@@ -221,7 +199,7 @@ class Judge:
         self,
         side: Side,
         rng: np.random.Generator,
-        timings: dict[Workload, _Timing],
+        timings: dict[Workload, Timing],
     ) -> None:
         """Hold the clocks to each other; where they disagree, time that workload once more, by
         calls of its own: the machine may have been disturbed, and a worker that lies does so
@@ -246,10 +224,10 @@ class Judge:
         workload: Workload,
         rng: np.random.Generator,
         verified: Sequence[Verified],
-    ) -> _Timing:
+    ) -> Timing:
         """Paired blocks of one workload. The machine is held alone by the caller. verified: calls
         of it that this worker has made."""
-        settings, timing, bench = self.settings, _Timing(), self.bench
+        settings, bench = self.settings, self.bench
         baseline = self._baseline_side()
         side.bind(workload)
         baseline.bind(workload)
@@ -259,39 +237,58 @@ class Judge:
         else:
             latency_ns = fastest_ns(side.run_block(warm, rng))
         if workload not in self._baseline_ns or not bench.stays_warm:
-            self._baseline_ns[workload] = fastest_ns(self.baseline_block(baseline, warm, rng))
+            self._baseline_ns[workload] = self.usual_ns(baseline, warm, rng)
         usual = self._baseline_ns[workload]
-        blocks = bench.blocks(usual, side.slots)
-        if latency_ns > settings.slow_factor * usual:
-            timing.flags.append(
-                f"{bench.slow_samples} samples: slower than {settings.slow_factor:g} x baseline"
-            )
-            blocks = Blocks(1, bench.slow_samples, bench.slow_samples)
-            for known in verified[: blocks.most]:
-                (beside,) = self.baseline_block(baseline, [known.contents], rng)
-                timing.add([known.clocks], [beside.clocks])
+        timing, slow_ns = Timing(bench.floor_calls), settings.slow_factor * usual
+        if latency_ns > slow_ns:
+            few = Blocks(1, bench.slow_samples, bench.slow_samples)
+            self._sample(timing, side, baseline, workload, rng, few, verified)
+            if min(call.latency_ns for call in timing.candidate) > slow_ns:
+                why = f"slower than {settings.slow_factor:g} x baseline"
+                timing.flags.append(f"{bench.slow_samples} samples: {why}")
+            else:  # it was slow only to be looked at less
+                timing = Timing(bench.floor_calls)
+        if not timing.blocks:
+            blocks = bench.blocks(usual, side.slots)
+            self._sample(timing, side, baseline, workload, rng, blocks, ())
+        if 2 * sum(call.queued for call in timing.candidate) < len(timing.candidate):
+            timing.flags.append("waits for the GPU within a call: its host time is in its latency")
+        calls = timing.candidate
+        timing.floor_us = hold_to_floor(bench, workload, timing.contents, calls, timing.flags)
+        return timing
+
+    def _sample(
+        self,
+        timing: Timing,
+        side: Side,
+        baseline: Side,
+        workload: Workload,
+        rng: np.random.Generator,
+        blocks: Blocks,
+        known: Sequence[Verified],
+    ) -> None:
+        """Add blocks of calls. known: calls that stand for the first ones."""
+        settings, bench = self.settings, self.bench
+        for call in known[: blocks.most]:
+            (beside,) = self.baseline_block(baseline, [call.contents], rng)
+            timing.add([call.contents], [call.clocks], [beside.clocks])
         drawn = bench.drawn_blocks(blocks.most, rng)
         repeats = settings.steal_repeats
         watch = bench.watch()
         while len(timing.blocks) < blocks.most:
             self._check_time()
             in_full = len(timing.blocks) in drawn
-            mine, theirs = self._pair_block(side, baseline, workload, rng, blocks.calls, in_full)
+            contents = [bench.fresh(workload, rng) for _ in range(blocks.calls)]
+            mine, theirs = self._pair_block(side, baseline, workload, rng, contents, in_full)
             if watch.disturbed({workload.name: latencies_us(theirs)}) and repeats > 0:
                 repeats -= 1
                 continue
-            timing.add(mine, theirs)
+            timing.add(contents, mine, theirs)
             enough = len(timing.blocks) >= blocks.least
             if enough and log_interval(timing.blocks).narrower_than(settings.search_half_width):
                 break
         if repeats < settings.steal_repeats:
             timing.flags.append(f"{settings.steal_repeats - repeats} disturbed blocks repeated")
-        if 2 * sum(call.queued for call in timing.candidate) < len(timing.candidate):
-            timing.flags.append("waits for the GPU within a call: its host time is in its latency")
-        timing.floor_us = bench.floor_us(workload, rng)
-        latency = statistics.median(latencies_us(timing.candidate))
-        check_floor(latency, timing.floor_us, timing.flags, settings)
-        return timing
 
     def _pair_block(
         self,
@@ -299,13 +296,12 @@ class Judge:
         baseline: Side,
         workload: Workload,
         rng: np.random.Generator,
-        calls: int,
+        contents: Sequence[Contents],
         in_full: bool,
     ) -> tuple[list[Clocks], list[Clocks]]:
-        """`calls` calls of the candidate and of the baseline on the same fresh inputs, in random
-        order of the two; with `in_full` one of the candidate's is then drawn and verified. Raises
+        """Calls of the candidate and of the baseline on the same fresh inputs, in random order of
+        the two; with `in_full` one of the candidate's is then drawn and verified. Raises
         CandidateFailure."""
-        contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
         mine: list[Call] = []
         theirs: list[Call] = []
         for position in rng.permutation(2):
@@ -330,6 +326,17 @@ class Judge:
                 f"{failure.message}. Run `harness doctor`."
             ) from failure
 
+    def usual_ns(self, baseline: Side, warm: Sequence[Contents], rng: np.random.Generator) -> int:
+        """The baseline's fastest call of the bound workload, in nanoseconds."""
+        if self.bench.stays_warm:  # its first call loads kernels, or compiles them
+            self.baseline_block(baseline, warm, rng)
+        return fastest_ns(self.baseline_block(baseline, warm, rng))
+
+    def keep_compiled(self, baseline: Side) -> None:
+        """What a baseline's worker has compiled is there for the next one."""
+        if self.bench.stays_warm:
+            self._kernels = baseline.kernels() or self._kernels
+
     def start_baseline(self, workloads: Sequence[Workload]) -> Side:
         """A worker with the baseline. That it does not load is ours: InfraError."""
         try:
@@ -346,7 +353,7 @@ class Judge:
         return self._baseline
 
     def _passed(
-        self, timings: dict[Workload, _Timing], device_seconds: float, timing_seconds: float
+        self, timings: dict[Workload, Timing], device_seconds: float, timing_seconds: float
     ) -> Verdict:
         rows, samples = [], Samples()
         for workload, timing in timings.items():

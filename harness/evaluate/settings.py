@@ -59,9 +59,9 @@ class EvaluatorSettings:
     floor_flag: float = 1.2
     """A time below this multiple of the floor is possible but unusual: flagged."""
 
-    gpu_floor_draws: int = 8
-    """Where the work of a call depends on its contents (experts that are chosen), the floor is the
-    smallest of so many draws: the calls that are timed have contents of their own."""
+    gpu_floor_calls: int = 8
+    """Where the work of a call depends on its contents (experts that are chosen), the medians of so
+    many calls' floors and latencies are held to each other."""
 
     gpu_sample_seconds: float = 0.05
     gpu_min_samples: int = 8
@@ -120,8 +120,8 @@ class EvaluatorSettings:
 
     gpu_cold_us: float = 150.0
     """What so few calls may last longer besides: each comes after other work of the judge's, where
-    the baseline's follow each other. Only a program that is much slower than the baseline has so
-    few, and its exact time decides nothing."""
+    the baseline's follow each other. A program has so few only if each of them is told to last
+    `slow_factor` times as long as the baseline: the judge times it in full otherwise."""
 
     gpu_long_share: float = 0.012
     gpu_long_us: float = 300.0
@@ -162,10 +162,12 @@ class EvaluatorSettings:
     batch_slack: float = 0.05
     batch_call_us: float = 3.0
     batch_longest_us: float = 3000.0
+    batch_workloads: int = 8
     """Calls back to back on distinct inputs, timed as one, of a best that is confirmed (as many as
     fit this share of the device): an error of the two-clock test is divided by so many. A call may
     last so much longer than a single one, and so many microseconds more. Longer calls are left
-    out: the two clocks tell them apart well enough."""
+    out: the two clocks tell them apart well enough. Of more workloads than so many, as many are
+    drawn."""
 
     max_steal: float = 0.01
     steal_repeats: int = 3

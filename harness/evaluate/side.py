@@ -161,8 +161,10 @@ class Side:
 
     def bind(self, workload: Workload, slots: int | None = None) -> None:
         """Shape the ring for a workload, here and in the worker."""
-        message = self._ring.bind(workload, slots)
-        answer = self._ask(message, self._settings.load_timeout_seconds)  # it may pin memory
+        message, settings = self._ring.bind(workload, slots), self._settings
+        pins = self._role.gpu and self._ring.descriptors
+        seconds = settings.load_timeout_seconds if pins else settings.call_timeout_seconds
+        answer = self._ask(message, seconds)
         self._ring.freed()
         self._first, self._patience_seconds = True, self._settings.queue_first_seconds
         if answer.get("ok") is not True:

@@ -55,6 +55,7 @@ class MlaPagedPrefill(mla.LatentAttention):
 
     name = _NAME
     version = "1"
+    work_varies = True  # lengths are drawn, and pairs go with their squares
     title = "Latent attention (MLA), paged causal prefill, 16 heads"
     prose = _PROSE
     indptrs = {"qo_indptr": "total_q", "kv_indptr": "num_kv_indices"}
