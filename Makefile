@@ -80,7 +80,8 @@ test-gpu: $(dev)
 	  tests/test_gpu_flashinfer.py
 
 bench-gpu: $(dev)
-	@$(python) -m pytest benchmarks/bench_gpu.py benchmarks/bench_flashinfer.py --benchmark-only -s
+	@$(python) -m pytest benchmarks/bench_gpu.py benchmarks/bench_flashinfer.py \
+	  benchmarks/bench_flashinfer_bench.py --benchmark-only -s
 
 bench: $(dev)
 	@$(python) -m pytest benchmarks --benchmark-only

@@ -2,8 +2,8 @@
 
 Covered: one CUDA candidate on ten workloads of grouped-query decode, from source to verdict, cold
 and built before; the same on all 48; the references of all MLA prefill workloads; the spread of a
-score over five fresh processes. Not covered: FlashInfer-Bench on the same work. Skipped where there
-is no GPU.
+score over five fresh processes. Not covered: FlashInfer-Bench on the same work
+(bench_flashinfer_bench.py). Skipped where there is no GPU.
 """
 
 from __future__ import annotations

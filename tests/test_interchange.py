@@ -1,8 +1,9 @@
 """Kernels from and for other systems: read, judged on the CPU, written, and read again.
 
 Covered: FlashInfer-Bench's Solutions in both directions and of several versions, K-Search's
-published folder, the two commands. Not covered: CUDA (test_gpu_device.py); torch extensions, which
-take half a minute to build (test_bindings.py); Triton (test_triton_build.py).
+published folder, the two commands; the trace set that FlashInfer-Bench is benchmarked on. Not
+covered: CUDA (test_gpu_device.py); torch extensions, which take half a minute to build
+(test_bindings.py); Triton (test_triton_build.py); FlashInfer-Bench itself.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from benchmarks import flashinfer_trace_set as trace_set
 from harness.cli import app
 from harness.errors import UnknownName, UsageError
-from harness.evaluate.bundle import read_bundle
+from harness.evaluate.bundle import BINDINGS, Binding, read_bundle
+from harness.evaluate.gpu_contents import empty_tensors
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.settings import EvaluatorSettings
 from harness.interchange.exporting import solution_of
@@ -26,6 +30,8 @@ from harness.interchange.importing import candidate_of, task_of
 from harness.interchange.ksearch_results import published_kernels, solution_of_kernel
 from harness.interchange.solution import Solution, read_solution, settled
 from harness.types import Candidate, Evaluation, Failed, Passed, Status
+from suites.flashinfer.gqa_decode import SM_SCALE, GqaPagedDecodeKv4
+from suites.flashinfer.records import our_decode
 from tests import toy_gpu_suite
 from tests.toy_definition import WITH_PLAN, Permuted, suite
 
@@ -332,3 +338,53 @@ def test_import_writes_programs_and_says_how_to_judge_them(tmp_path: Path, resul
 def test_import_of_nothing_that_runs_here_is_a_failure(tmp_path: Path, results: Path) -> None:
     status, text = run(["import", str(results), "--suite", SUITE, "--out", str(tmp_path / "out")])
     assert (status, "runs on the CPU" in text) == (1, True)
+
+
+class SmallDecode(GqaPagedDecodeKv4):
+    """Grouped-query decode on three batches, one with sequences without tokens."""
+
+    search = (
+        our_decode("odd", 3, 50, 60), our_decode("empty", 4, 9, 20), our_decode("single", 1, 1, 2)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_a_trace_set_holds_the_candidate_and_every_input(tmp_path: Path, binding: Binding) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    task, candidate = SmallDecode(), Candidate("cuda", SmallDecode.starts["cuda"])
+    program = trace_set.solution(task, candidate, binding)
+    trace_set.write_trace_set(tmp_path, task, program, torch.Generator().manual_seed(1))
+    (definition,) = (json.loads(p.read_text()) for p in tmp_path.glob("definitions/*/*.json"))
+    (written,) = (read_solution(path) for path in tmp_path.glob("solutions/**/*.json"))
+    (lines,) = (p.read_text().splitlines() for p in tmp_path.glob("workloads/*/*.jsonl"))
+    sources = {source.path: source.content for source in written.sources}
+    assert sources["candidate.cu"] == candidate.source
+    assert (written.definition, written.spec.binding) == (definition["name"], binding)
+    assert settled(written, 6, 2) == (binding, True)
+    assert {s for t in definition["inputs"].values() for s in t["shape"] or ()} == set(
+        definition["axes"]
+    )
+    for line, workload in zip(map(json.loads, lines), task.search, strict=True):
+        inputs = line["workload"]["inputs"]
+        assert list(inputs) == list(definition["inputs"])
+        assert inputs["sm_scale"] == {"type": "scalar", "value": SM_SCALE}
+        table = safetensors.load_file(tmp_path / inputs["kv_indices"]["path"])
+        assert table["kv_indptr"][-1] == table["kv_indices"].numel()
+        assert (
+            table["kv_indices"].max()
+            < workload.axes["num_pages"]
+            == line["workload"]["axes"]["num_pages"]
+        )
+
+
+def test_the_reference_of_a_trace_set_is_the_tasks() -> None:
+    program: dict[str, Any] = {}
+    exec(trace_set.REFERENCE, program)
+    task, generator = SmallDecode(), torch.Generator().manual_seed(1)
+    for workload in task.search:
+        inputs = empty_tensors(task.signature.inputs, workload, "cpu")
+        task.fill(workload, generator, inputs)
+        output, lse = program["run"](**inputs, sm_scale=SM_SCALE)
+        expected = task.reference(workload, inputs)
+        torch.testing.assert_close(output.double(), expected["output"], rtol=1e-2, atol=1e-4)
+        torch.testing.assert_close(lse.double(), expected["lse"], rtol=1e-5, atol=1e-5)
