@@ -1,6 +1,7 @@
 """harness/evaluate/clocks.py: the two clocks and the floor, on given numbers."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from harness.evaluate.clocks import (
     check_event_clocks,
     check_floor,
     check_wake_clocks,
+    hold_to_floor,
 )
 from harness.evaluate.program import Batch, Call, CandidateFailure, Clocks
 from harness.evaluate.settings import EvaluatorSettings
@@ -189,3 +191,33 @@ def test_calls_back_to_back_show_a_small_lie_about_single_ones() -> None:
 def test_on_a_gpu_a_few_delayed_calls_are_no_lie() -> None:
     calls = [call(620_000, 300_000)] * 5 + [call(9_000_000, 300_000)] * 4
     check_event_clocks({WORKLOAD: (calls, ON_A_GPU)}, SETTINGS)
+
+
+@dataclass
+class Floors:
+    """A bench of which a call's floor is its contents, in microseconds."""
+
+    floor_calls: int
+    settings = SETTINGS
+
+    def floor_us(self, workload: Workload, contents: float) -> float:
+        return contents
+
+
+def test_where_work_varies_the_same_calls_floors_and_latencies_are_compared() -> None:
+    # Half of the calls have nearly nothing to do; the first one has much.
+    contents = [26.0, 0.1, 26.0, 0.1, 0.1, 26.0, 0.1, 0.1]
+    latencies = [call(1000 * us, 0) for us in (30, 8, 31, 9, 8, 30, 9, 8)]
+    flags: list[str] = []
+    with pytest.raises(CandidateFailure, match="below the roofline floor"):
+        hold_to_floor(Floors(1), WORKLOAD, contents, latencies, flags)  # type: ignore[arg-type]
+    bench: Any = Floors(8)
+    floor = hold_to_floor(bench, WORKLOAD, contents, latencies, flags)
+    assert floor == pytest.approx(0.1)
+    too_fast = [call(1000 * us, 0) for us in (9, 8, 9, 8, 8, 9, 8, 8)]
+    work = [26.0] * 5 + [0.1] * 3
+    with pytest.raises(CandidateFailure, match="below the roofline floor of 26"):
+        hold_to_floor(bench, WORKLOAD, work, too_fast, flags)
+    # Calls after those have contents of their own.
+    more = latencies + [call(1_000, 0)] * 40
+    assert hold_to_floor(bench, WORKLOAD, contents, more, flags) == floor

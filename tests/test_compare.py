@@ -20,7 +20,7 @@ from harness import compare as comparing
 from harness.compare import FINISHED, INCOMPLETE, INTERRUPTED, compare, resume
 from harness.config import ComparisonRequest
 from harness.confirm import Contender, RunContenders, confirm_task, contenders
-from harness.errors import LogError, UsageError
+from harness.errors import EnvironmentMissing, LogError, UsageError
 from harness.folder import locked, read_unstarted
 from harness.live import LiveView, RunView
 from harness.manifest import write_device_lock
@@ -407,6 +407,23 @@ def test_a_live_comparison_waits_for_endpoints_with_more_jobs(
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     request = ComparisonRequest(methods="best_of_n", seeds="40", model="gpt-5.2")
     assert comparing.default_jobs(comparing.resolve(request)) == comparing.LIVE_JOBS
+
+
+def test_an_evaluator_that_cannot_start_while_methods_are_prepared_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(resolved: object, folder: Path) -> ToyEvaluator:
+        raise EnvironmentMissing("no GPU here")
+
+    prepared: list[str] = []
+    monkeypatch.setattr(
+        type(toy_methods.unprepared.needs), "make", lambda *_: prepared.append("made")
+    )
+    request = SMALL.model_copy(update={"methods": "best_of_n toy_methods:unprepared"})
+    with pytest.raises(EnvironmentMissing, match="no GPU here"):
+        compare(request, tmp_path, make_evaluator=missing, console=Console(file=io.StringIO()))
+    assert prepared == ["made"]
+    assert not (tmp_path / "comparison.json").exists()
 
 
 class Otherwise(ToyEvaluator):

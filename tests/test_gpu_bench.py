@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.evaluate.channel import CallReply, WorkerTimes
 from harness.evaluate.gpu_bench import _GpuWatch
 from harness.evaluate.gpu_gate import HostGate
 from harness.evaluate.gpu_memory import GpuRing, layout
@@ -14,7 +15,7 @@ from harness.evaluate.gpu_sharing import HostMemory
 from harness.evaluate.program import Program, Role
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
-from harness.types import Language
+from harness.types import JsonObject, Language
 from tests.toy_gpu_suite import ScaleRows
 
 
@@ -51,6 +52,28 @@ def test_a_block_is_disturbed_by_what_all_of_its_workloads_show() -> None:
 
 
 class Worker:
+    """A worker that answers at once, and notes how long it might have taken."""
+
+    def __init__(self) -> None:
+        self.channel = self
+        self.seconds: list[float] = []
+
+    def call(self, kind: str, slot: int, number: int, timeout: float, **how: object) -> CallReply:
+        self.seconds.append(timeout)
+        return CallReply(0, WorkerTimes(1000), 1000)
+
+    def send_json(self, message: JsonObject) -> None:
+        """Nothing to do."""
+
+    def receive_json(self, timeout: float) -> JsonObject:
+        return {"ok": True}
+
+    def resume(self) -> None:
+        """There is no process."""
+
+    def stop(self) -> None:
+        """There is no process."""
+
     def kill(self) -> None:
         """There is no process."""
 
@@ -60,10 +83,20 @@ class Parent:
 
     def __init__(self) -> None:
         self.started: dict[str, Any] = {}
+        self.worker = Worker()
 
     def start_worker(self, **arguments: Any) -> Worker:
         self.started = arguments
-        return Worker()
+        return self.worker
+
+
+def a_side(parent: Parent, program: Program, role: Role) -> Side:
+    task = ScaleRows()
+    halves = (task.signature.inputs, task.signature.outputs)
+    sizes = [layout(tensors, task.search[0].axes)[1] for tensors in halves]
+    ring = GpuRing(task, HostMemory([sizes], 1 << 20), HostGate(), "cpu", 1 << 20)
+    settings = EvaluatorSettings()
+    return Side(parent, program, task.signature, ring, settings, 1, role)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("language", ["cuda", "triton"])
@@ -72,13 +105,28 @@ def test_a_worker_on_a_gpu_sees_the_judges_gpu_alone(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    task, parent = ScaleRows(), Parent()
-    halves = (task.signature.inputs, task.signature.outputs)
-    sizes = [layout(tensors, task.search[0].axes)[1] for tensors in halves]
-    ring = GpuRing(task, HostMemory([sizes], 1 << 20), HostGate(), "cpu", 1 << 20)
+    parent = Parent()
     role = Role("driver" if language == "cuda" else "torch")
-    program, settings = Program(language, b""), EvaluatorSettings()
-    with Side(parent, program, task.signature, ring, settings, 1, role):  # type: ignore[arg-type]
+    with a_side(parent, Program(language, b""), role):
         seen = parent.started["environment"]
     assert seen["CUDA_VISIBLE_DEVICES"] == "3"
     assert seen["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_the_first_call_of_a_workload_may_compile_where_that_is_allowed(compiles: bool) -> None:
+    parent, settings = Parent(), EvaluatorSettings()
+    program = Program("python", b"", trusted=True, baseline=True)
+    with a_side(parent, program, Role("torch", compiles)) as side:
+        for workload in ScaleRows().search[:2]:
+            side.bind(workload)
+            for _ in range(2):
+                side._request("run", 0)
+    first = settings.build_timeout_seconds if compiles else settings.call_timeout_seconds
+    assert parent.worker.seconds == [first, settings.call_timeout_seconds] * 2
+
+
+def test_host_memory_gives_as_many_slots_as_it_has() -> None:
+    with a_side(Parent(), Program("cuda", b"", trusted=True), Role("driver")) as side:
+        side.bind(ScaleRows().search[0], 16)
+        assert side.slots == 6
