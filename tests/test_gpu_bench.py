@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from harness.evaluate.channel import CallReply, WorkerTimes
-from harness.evaluate.gpu_bench import _GpuWatch
+from harness.evaluate.gpu_bench import GpuBench, _GpuWatch
 from harness.evaluate.gpu_gate import HostGate
 from harness.evaluate.gpu_memory import GpuRing, layout
 from harness.evaluate.gpu_sharing import HostMemory
+from harness.evaluate.peaks import Peaks
 from harness.evaluate.program import Program, Role
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
-from harness.types import JsonObject, Language
+from harness.types import JsonObject, Language, Workload
 from tests.toy_gpu_suite import ScaleRows
 
 
@@ -130,3 +131,25 @@ def test_host_memory_gives_as_many_slots_as_it_has() -> None:
     with a_side(Parent(), Program("cuda", b"", trusted=True), Role("driver")) as side:
         side.bind(ScaleRows().search[0], 16)
         assert side.slots == 6
+
+
+class Many(ScaleRows):
+    """More final workloads than a confirmation has time for."""
+
+    final = tuple(Workload(f"w{n}", {"rows": 3, "n": 8 + n}) for n in range(17))
+
+
+def test_a_confirmation_of_many_workloads_calls_each_of_them_less_often() -> None:
+    settings = EvaluatorSettings()
+
+    def calls(task: ScaleRows, baseline_ns: float) -> int:
+        bench = GpuBench(
+            task, parents={}, driver=None, peaks=Peaks(1.0, 1.0), settings=settings, threads=1
+        )
+        return bench.confirm_calls(6, baseline_ns)
+
+    assert calls(ScaleRows(), 20_000) == settings.gpu_confirm_calls == 4
+    assert calls(ScaleRows(), 100_000_000) == 2
+    assert calls(Many(), 20_000) == 2
+    fewest = 2 * settings.gpu_confirm_min_blocks
+    assert fewest >= settings.gpu_clock_calls  # so that a finalist's clocks are never held to one

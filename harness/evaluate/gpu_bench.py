@@ -271,7 +271,9 @@ class GpuBench(Bench):
     def confirm_calls(self, slots: int, baseline_ns: float) -> int:
         settings = self.settings
         fitting = int(settings.gpu_confirm_call_seconds * 1e9 / baseline_ns)
-        return min(slots, max(2, min(settings.gpu_confirm_calls, fitting)))
+        many = len(self.task.final) > settings.gpu_confirm_many
+        most = 2 if many else settings.gpu_confirm_calls
+        return min(slots, max(2, min(most, fitting)))
 
     @property
     def alive_at_once(self) -> int | None:

@@ -88,10 +88,12 @@ class EvaluatorSettings:
     gpu_confirm_min_blocks: int = 4
     gpu_confirm_calls: int = 4
     gpu_confirm_call_seconds: float = 0.01
+    gpu_confirm_many: int = 16
     gpu_drawn_share: float = 0.4
     """Like `confirm_min_blocks`, on a GPU, where blocks differ by tenths of a percent; the most
-    calls of each side in a block, fewer (at least 2) if the baseline's do not fit this time; and
-    the share of blocks of which one call is verified in full."""
+    calls of each side in a block, 2 if the baseline's do not fit this time or the task has more
+    final workloads than so many (fewer than 8 calls in all would be held to one clock); and the
+    share of blocks of which one call is verified in full."""
 
     gpu_sharing: Literal["ipc", "host"] = "ipc"
     """How a worker on a GPU gets its memory: CUDA IPC (where that is missing, "host" is taken), or
