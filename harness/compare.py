@@ -32,6 +32,7 @@ from harness.confirm import (
     RunContenders,
     confirm_task,
     confirmed_contenders,
+    phases_in_words,
     read_contenders,
     write_confirmation,
 )
@@ -282,7 +283,10 @@ class Comparison:
         card = read_manifest(self._folder)["cards"][task]
         start = Candidate(card["language"], card["start_source"])
         runs = self._contenders(task, outcomes)
-        write_confirmation(self._folder, confirm_task(evaluator, task, start, runs))
+        result = confirm_task(evaluator, task, start, runs)
+        write_confirmation(self._folder, result)
+        if (spent := phases_in_words(result.confirmation)) is not None:
+            self._view.say(f"Confirming {task} {spent}")
 
     def _unconfirmed(self, outcomes: Sequence[Outcome]) -> list[str]:
         """Tasks with ended runs whose best programs are not those of the written confirmation."""

@@ -253,6 +253,7 @@ class Confirmation:
     device_seconds: float
     capped: bool  # the sample cap was reached before every interval was narrow enough
     cached: bool = field(default=False, compare=False)
+    phases: Mapping[str, float] = field(default_factory=dict, compare=False)  # of device_seconds
 
 
 @dataclass(frozen=True)
@@ -371,6 +372,7 @@ def confirmation_to_json(confirmation: Confirmation) -> JsonObject:
         "device_seconds": confirmation.device_seconds,
         "capped": confirmation.capped,
         "cached": confirmation.cached,
+        "phases": dict(confirmation.phases),
     }
 
 
@@ -394,4 +396,5 @@ def confirmation_from_json(data: JsonObject) -> Confirmation:
         data["device_seconds"],
         data["capped"],
         data["cached"],
+        data.get("phases", {}),
     )

@@ -1,10 +1,12 @@
 """The evaluator end to end on a toy task: real compiler, real sandbox, real clock."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
+from harness.confirm import phases_in_words
 from harness.errors import UnknownName, UsageError
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.local_cpu import CpuBackend
@@ -212,7 +214,14 @@ def test_confirmation_pairs_the_blocks_of_all_finalists(evaluator: LocalEvaluato
     assert by_id[wrong.id].block_log_speedups == ()
     assert by_id[held_out.id].held_out is Status.INCORRECT_NUMERICAL
     assert "n997" in by_id[held_out.id].held_out_message
-    assert evaluator.confirm("toy", [held_out, wrong, copy, good]).cached
+    assert 0.9 < sum(confirmation.phases.values()) / confirmation.device_seconds <= 1
+    told = phases_in_words(confirmation)
+    assert told is not None
+    assert re.match(r"took \d+ s in 3 blocks: verifying \d+ s, timing \d+ s, ", told)
+    again = evaluator.confirm("toy", [held_out, wrong, copy, good])
+    assert again.cached
+    assert again.phases == confirmation.phases
+    assert phases_in_words(again) is None
 
 
 def test_unknown_tasks_and_languages_are_refused(evaluator: LocalEvaluator) -> None:

@@ -67,6 +67,7 @@ class Session:
             _Entry(name, None, program) if isinstance(program, Failed) else _Entry(name, program)
             for name, program in entries
         ]
+        self._phases: dict[str, float] = {}
 
     def run(self) -> Confirmation:
         with self._bench.alone():
@@ -76,17 +77,20 @@ class Session:
         started = time.perf_counter()
         self._judge.close_baseline()  # the room is the finalists'
         for entry in self._entries:
-            with self._bench.busy():
+            with self._phase("verifying"), self._bench.busy():
                 self._verify_final(entry)
-        blocks, capped = self._time_blocks()
+        with self._phase("timing"):
+            blocks, capped = self._time_blocks()
         finalists = []
         for entry in self._entries:
-            outcome = entry.failure or self._outcome(entry)
+            with self._phase("back to back"):
+                outcome = entry.failure or self._outcome(entry)
             scores = tuple(entry.block_scores()) if isinstance(outcome, Passed) else ()
-            with self._bench.busy():
+            with self._phase("held out"), self._bench.busy():
                 held_out, message = self._held_out(entry)
             finalists.append(Finalist(entry.candidate_id, outcome, held_out, message, scores))
-        self._diagnose(finalists)
+        with self._phase("diagnosing"):
+            self._diagnose(finalists)
         return Confirmation(
             self._task.name,
             self._task.baselines[0].name,
@@ -94,7 +98,14 @@ class Session:
             blocks,
             time.perf_counter() - started,
             capped,
+            phases=self._phases,
         )
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self._phases[name] = self._phases.get(name, 0.0) + time.perf_counter() - begun
 
     def _diagnose(self, finalists: list[Finalist]) -> None:
         """Add to the best one's rows of the search workloads (of dozens, all take a minute) what
