@@ -6,7 +6,8 @@ For one task:
 2. Every run's best is confirmed in one session of the evaluator (fresh processes, fresh seeds,
    final workloads, randomised blocks, then the held-out workloads).
 3. If some fail on the final workloads, the next best of those runs take their place and the session
-   is repeated with everybody, so that all scores that are compared were timed together.
+   is repeated with everybody, so that all scores that are compared were timed together. Those that
+   fail before anything is timed end their session at once.
 4. A run with no candidate left gets the starting program, marked.
 
 Held-out workloads never select: a best that fails there keeps its place, with the verdict beside
@@ -132,22 +133,28 @@ def confirm_task(
     """Confirm the runs of one task (see the module). Raises InfraError from the evaluator."""
     failed: dict[str, Finalist] = {}
     sessions = 0
+    programs = {c.candidate.id: c.candidate for run in runs for c in run.contenders}
+    programs[start.id] = start
+    confirmation: Confirmation | None = None
     while True:
         places = [_place(run, start, failed) for run in runs]
         chosen = {place.candidate_id: place for place in places}
-        programs = {c.candidate.id: c.candidate for run in runs for c in run.contenders}
-        programs[start.id] = start
-        confirmation = evaluator.confirm(task, [programs[name] for name in chosen])
+        asked = [name for name in chosen if name not in failed]
+        if not asked and confirmation is not None:  # even the starting program failed
+            break
+        confirmation = evaluator.confirm(task, [programs[name] for name in asked])
         sessions += 1
+        answered = {finalist.candidate_id for finalist in confirmation.finalists}
         fresh = {
             finalist.candidate_id: finalist
             for finalist in confirmation.finalists
-            if not isinstance(finalist.final, Passed) and chosen[finalist.candidate_id].rank > 0
+            if not isinstance(finalist.final, Passed)
         }
-        if not fresh:
-            break
         failed |= fresh
-    earlier = tuple(f for name, f in failed.items() if name not in chosen)
+        whole = answered >= set(asked)
+        if not fresh or (whole and not any(chosen[name].rank > 0 for name in fresh)):
+            break
+    earlier = tuple(f for name, f in failed.items() if name not in answered)
     merged = dataclasses.replace(confirmation, finalists=(*confirmation.finalists, *earlier))
     return TaskConfirmation(merged, tuple(places), sessions)
 

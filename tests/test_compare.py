@@ -8,7 +8,8 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from harness.folder import locked, read_unstarted
 from harness.live import LiveView, RunView
 from harness.manifest import write_device_lock
 from harness.replays import replay_runs
-from harness.types import Candidate, Failed, JsonObject, Passed
+from harness.types import Candidate, Confirmation, Failed, JsonObject, Passed
 
 SMALL = ComparisonRequest(tasks="softmax", methods="best_of_n ksearch[k=1]", seeds="2", budget="3")
 
@@ -329,6 +330,50 @@ def test_a_run_without_a_pass_gets_the_start_even_if_that_fails() -> None:
     evaluator = ToyEvaluator(fails_in_confirmation={START.id})
     result = confirm_task(evaluator, "softmax", START, [RunContenders("a", 0, ())])
     assert (result.places[0].rank, result.sessions) == (0, 1)
+
+
+class EndsAtOnce(ToyEvaluator):
+    """Where some fail, it answers those alone, as the evaluator does before anything is timed."""
+
+    def confirm(self, task: str, candidates: Sequence[Candidate]) -> Confirmation:
+        whole = super().confirm(task, candidates)
+        broken = tuple(f for f in whole.finalists if not isinstance(f.final, Passed))
+        return replace(whole, finalists=broken, blocks=0) if broken else whole
+
+
+def test_a_session_that_ended_before_anything_was_timed_is_asked_again_without_the_failed() -> None:
+    runs = [
+        RunContenders("a", 0, (contender(0), contender(1))),
+        RunContenders("b", 0, (contender(2),)),
+        RunContenders("c", 0, ()),
+    ]
+    evaluator = EndsAtOnce(fails_in_confirmation={PROGRAMS[0].id, START.id})
+    result = confirm_task(evaluator, "softmax", START, runs)
+    assert evaluator.sessions == [
+        [PROGRAMS[0].id, PROGRAMS[2].id, START.id],
+        [PROGRAMS[1].id, PROGRAMS[2].id],
+    ]
+    shown = {f.candidate_id: type(f.final) for f in result.confirmation.finalists}
+    assert shown == {
+        PROGRAMS[1].id: Passed,
+        PROGRAMS[2].id: Passed,
+        PROGRAMS[0].id: Failed,
+        START.id: Failed,
+    }
+    assert [(place.rank, place.candidate_id) for place in result.places] == [
+        (2, PROGRAMS[1].id),
+        (1, PROGRAMS[2].id),
+        (0, START.id),
+    ]
+
+
+def test_when_everything_fails_the_failures_are_what_is_known() -> None:
+    runs = [RunContenders("a", 0, (contender(0),))]
+    evaluator = EndsAtOnce(fails_in_confirmation={PROGRAMS[0].id, START.id})
+    result = confirm_task(evaluator, "softmax", START, runs)
+    assert result.sessions == 2
+    assert {f.candidate_id for f in result.confirmation.finalists} == {PROGRAMS[0].id, START.id}
+    assert result.places[0].rank == 0
 
 
 def test_contenders_are_the_three_best_distinct_programs_without_the_start() -> None:

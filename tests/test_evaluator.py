@@ -206,19 +206,22 @@ def test_confirmation_pairs_the_blocks_of_all_finalists(evaluator: LocalEvaluato
     good, copy = Candidate("cpp", START), Candidate("cpp", START + "// the same\n")
     wrong = cpp(RIGHT + "if (in->n == 33333) out->y[1] = 0; return 0;")
     held_out = cpp(RIGHT + "if (in->n == 997) out->y[1] = 0; return 0;")
-    confirmation = evaluator.confirm("toy", [good, copy, wrong, held_out])
+    ended = evaluator.confirm("toy", [good, copy, wrong, held_out])
+    (alone,) = ended.finalists  # the others will be timed beside whoever takes its place
+    assert alone.candidate_id == wrong.id
+    assert isinstance(alone.final, Failed)
+    assert (alone.block_log_speedups, ended.blocks) == ((), 0)
+    confirmation = evaluator.confirm("toy", [good, copy, held_out])
     by_id = {finalist.candidate_id: finalist for finalist in confirmation.finalists}
     assert len(by_id[good.id].block_log_speedups) == confirmation.blocks == 3
     assert by_id[good.id].held_out is Status.PASSED
-    assert isinstance(by_id[wrong.id].final, Failed)
-    assert by_id[wrong.id].block_log_speedups == ()
     assert by_id[held_out.id].held_out is Status.INCORRECT_NUMERICAL
     assert "n997" in by_id[held_out.id].held_out_message
     assert 0.9 < sum(confirmation.phases.values()) / confirmation.device_seconds <= 1
     told = phases_in_words(confirmation)
     assert told is not None
     assert re.match(r"took \d+ s in 3 blocks: verifying \d+ s, timing \d+ s, ", told)
-    again = evaluator.confirm("toy", [held_out, wrong, copy, good])
+    again = evaluator.confirm("toy", [held_out, copy, good])
     assert again.cached
     assert again.phases == confirmation.phases
     assert phases_in_words(again) is None

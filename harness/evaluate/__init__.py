@@ -26,7 +26,10 @@ class Evaluator(Protocol):
 
     def confirm(self, task: str, candidates: Sequence[Candidate]) -> Confirmation:
         """Time the candidates together: fresh processes, fresh seeds, all final workloads,
-        randomised blocks, interleaved with the baseline; then check the held-out workloads."""
+        randomised blocks, interleaved with the baseline; then check the held-out workloads.
+
+        Where some are wrong on the final workloads, the answer may be those alone, in 0 blocks: ask
+        again without them."""
         ...
 
     def header(self, task: str, language: Language) -> str:

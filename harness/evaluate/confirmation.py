@@ -1,6 +1,8 @@
 """Confirmation: the best candidates of all runs, timed together on one device in one session.
 
-1. Each finalist is verified on every final workload with fresh seeds, in a fresh process.
+1. Each finalist is verified on every final workload with fresh seeds, in a fresh process. If some
+   fail, the session ends here with those alone: the others must be timed beside whoever takes their
+   places, so timing them now would be for nothing.
 2. Randomised blocks: in each block every finalist and the baseline get a fresh process; for each
    final workload, in random order, all of them are timed on the same fresh inputs, in random order.
    Where the device has no room for all (`Bench.alive_at_once`), finalists come in groups, in random
@@ -79,6 +81,9 @@ class Session:
         for entry in self._entries:
             with self._phase("verifying"), self._bench.busy():
                 self._verify_final(entry)
+        if any(entry.failure for entry in self._entries):
+            broken = [Finalist(e.candidate_id, e.failure, None) for e in self._entries if e.failure]
+            return self._made(broken, 0, started, capped=False)
         with self._phase("timing"):
             blocks, capped = self._time_blocks()
         finalists = []
@@ -91,6 +96,11 @@ class Session:
             finalists.append(Finalist(entry.candidate_id, outcome, held_out, message, scores))
         with self._phase("diagnosing"):
             self._diagnose(finalists)
+        return self._made(finalists, blocks, started, capped=capped)
+
+    def _made(
+        self, finalists: Sequence[Finalist], blocks: int, started: float, *, capped: bool
+    ) -> Confirmation:
         return Confirmation(
             self._task.name,
             self._task.baselines[0].name,
