@@ -19,9 +19,9 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -178,7 +178,7 @@ class Comparison:
             outcomes = [outcome for outcome in done.values() if outcome is not None]
             pending = [key for key, outcome in done.items() if outcome is None]
             if pending or not self.begun or self._unconfirmed(outcomes):
-                with closing(self._prepare(make_evaluator, pending)) as evaluator:
+                with self._prepared(make_evaluator, pending) as evaluator:
                     if self.begun:
                         check_evaluator(self._folder, evaluator)
                     else:
@@ -194,7 +194,10 @@ class Comparison:
             self._view.phase("done" if not self._stop.is_set() else "stopped")
         return self._status(outcomes, complete)
 
-    def _prepare(self, make_evaluator: MakeEvaluator, pending: Sequence[RunKey]) -> Evaluator:
+    @contextmanager
+    def _prepared(
+        self, make_evaluator: MakeEvaluator, pending: Sequence[RunKey]
+    ) -> Iterator[Evaluator]:
         """The evaluator, and what the methods need: side by side but on a CPU, whose peaks are
         measured when its evaluator starts."""
         methods = {key.arm.arm.method: key.arm.method for key in pending}.values()
@@ -206,13 +209,9 @@ class Comparison:
                 self._view.phase("preparing the evaluator (compiler, isolation, peaks)")
             else:
                 self._view.phase("preparing the methods and the evaluator")
-            evaluator = make_evaluator(self._resolved, self._folder)
-            try:
+            with closing(make_evaluator(self._resolved, self._folder)) as evaluator:
                 self._unprepared = preparing.result()
-            except BaseException:
-                evaluator.close()
-                raise
-        return evaluator
+                yield evaluator
 
     def _search(self, evaluator: Evaluator, pending: Sequence[RunKey], jobs: int) -> list[Outcome]:
         self._view.phase("searching")

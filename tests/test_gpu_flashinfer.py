@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.bench_flashinfer import GOOD
 from harness.environment import find_nvcc, visible_gpus
 from harness.evaluate.gpu_check import compare_tensors
 from harness.evaluate.gpu_contents import SeedContents, empty_tensors, fill
@@ -24,10 +25,6 @@ from harness.types import Candidate, Language, Passed, Workload
 pytestmark = pytest.mark.skipif(not visible_gpus(), reason="this machine has no NVIDIA GPU")
 
 TASKS = [task for task in load_suite("flashinfer").tasks if isinstance(task, TorchTask)]
-GOOD = {
-    "heads": "group", "splits": "auto", "block": "32", "precision": "bf16", "exponential": "exp2",
-    "stages": "2",
-}  # fmt: skip
 
 
 def named(task: TorchTask) -> str:

@@ -81,6 +81,7 @@ def _check_told(
     few = _few(candidate, settings)
     tail = min(tails) if few else statistics.median(tails)
     cold = settings.gpu_cold_us if few else 0.0
+    late = tail > settings.gpu_tail_us + cold
     known = sorted((_told_us(calls), _beyond_us(calls)) for calls in baselines)
     places = [np.log(max(place, 1.0)) for place, _ in known]
     at = np.log(max(told, 1.0))
@@ -99,11 +100,11 @@ def _check_told(
         beyond = float(np.quantile(mine, quantile)) - usual
         copies = settings.gpu_copies_share * max(0.0, usual - settings.gpu_contexts_us)
         resolution = slack + cold + share + copies
-        if beyond <= resolution and tail <= settings.gpu_tail_us + cold:
+        if beyond <= resolution and not late:
             continue
         raise CandidateFailure(
             Status.REJECTED,
-            "side_stream" if tail > settings.gpu_tail_us + cold else "two_clocks",
+            "side_stream" if late else "two_clocks",
             f"calls last {beyond:.0f} us longer than their device time explains (resolution "
             f"{resolution:.0f} us); {tail:.0f} us the device worked on after the last event of the "
             "call",

@@ -28,11 +28,12 @@ import numpy as np
 
 from harness.evaluate.clocks import hold_to_floor
 from harness.evaluate.diagnosis import diagnose, with_figures
+from harness.evaluate.gathered import Timing
 from harness.evaluate.judge import Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
-from harness.evaluate.timing import block_value, log_interval
-from harness.evaluate.verdict import failed, latencies_us, measurement, no_room
+from harness.evaluate.timing import log_interval
+from harness.evaluate.verdict import failed, latencies_us, no_room
 from harness.evaluate.verification import check_block
 from harness.types import Confirmation, Failed, Finalist, Passed, Stage, Status, Workload
 
@@ -48,14 +49,12 @@ class _Entry:
     program: Program | None
     failure: Failed | None = None
     timed_seconds: float = 0.0
-    blocks: dict[str, list[float]] = field(default_factory=dict)
-    contents: dict[str, list[Contents]] = field(default_factory=dict)  # of the first calls
-    candidate: dict[str, list[Clocks]] = field(default_factory=dict)
-    baseline: dict[str, list[Clocks]] = field(default_factory=dict)
+    timings: dict[Workload, Timing] = field(default_factory=dict)
 
     def block_scores(self) -> list[float]:
         """Per block, the mean over workloads of the log speedup."""
-        return [float(np.mean(values)) for values in zip(*self.blocks.values(), strict=True)]
+        blocks = [timing.blocks for timing in self.timings.values()]
+        return [float(np.mean(values)) for values in zip(*blocks, strict=True)]
 
 
 class Session:
@@ -284,11 +283,14 @@ class Session:
         clocks = [call.clocks for call in theirs]
         return {name: (mine, clocks) for name, mine in made.items()}
 
+    def _entry(self, candidate_id: str) -> _Entry:
+        return next(entry for entry in self._entries if entry.candidate_id == candidate_id)
+
     @contextmanager
     def _in_time(self, name: str) -> Iterator[None]:
         """Within it a finalist's calls are timed; all of them together have the time that a search
         has, so that one which is slow only here does not cost the others their confirmation."""
-        entry = next(e for e in self._entries if e.candidate_id == name)
+        entry = self._entry(name)
         begun, most = time.perf_counter(), self._judge.settings.evaluation_seconds
         yield
         entry.timed_seconds += time.perf_counter() - begun
@@ -297,20 +299,13 @@ class Session:
             raise CandidateFailure(Status.TIMEOUT, "evaluation", message)
 
     def _fail(self, name: str, failure: CandidateFailure, workload: Workload) -> None:
-        entry = next(e for e in self._entries if e.candidate_id == name)
-        entry.failure = failed(failure, Stage.TIMING, workload.name)
+        self._entry(name).failure = failed(failure, Stage.TIMING, workload.name)
 
     def _keep(self, values: _Block) -> None:
         for entry in self._alive():
             for workload in self._task.final:
-                name = workload.name
-                contents, mine, theirs = values[entry.candidate_id, name]
-                known = entry.contents.setdefault(name, [])
-                known += contents[: self._bench.floor_calls - len(known)]
-                entry.candidate.setdefault(name, []).extend(mine)
-                entry.baseline.setdefault(name, []).extend(theirs)
-                value = block_value([c.latency_ns for c in mine], [c.latency_ns for c in theirs])
-                entry.blocks.setdefault(name, []).append(value)
+                timing = entry.timings.setdefault(workload, Timing(self._bench.floor_calls))
+                timing.add(*values[entry.candidate_id, workload.name])
 
     def _narrow(self, half_width: float) -> bool:
         """Whether every score, and every ratio to the best finalist, is known well enough."""
@@ -323,30 +318,27 @@ class Session:
         )
 
     def _outcome(self, entry: _Entry) -> Passed | Failed:
-        rows = []
+        bench, timings = self._bench, entry.timings
         rng = self._judge.generator(entry.candidate_id, "back to back")
         assert entry.program is not None
-        timed = {w: (entry.candidate[w.name], entry.baseline[w.name]) for w in self._task.final}
         workload = self._task.final[0]
         try:
-            floors: dict[Workload, float] = {}
-            flagged: dict[Workload, list[str]] = {}
-            for workload, (mine, _) in timed.items():
-                contents, flags = entry.contents[workload.name], flagged.setdefault(workload, [])
-                floors[workload] = hold_to_floor(self._bench, workload, contents, mine, flags)
-            self._bench.check_confirmed(timed)
+            for workload, timing in timings.items():
+                calls, flags = timing.candidate, timing.flags
+                timing.floor_us = hold_to_floor(bench, workload, timing.contents, calls, flags)
+            timed = {w: (timing.candidate, timing.baseline) for w, timing in timings.items()}
+            bench.check_confirmed(timed)
             try:
-                shown = self._bench.check_back_to_back(entry.program, timed, rng)
-            except self._bench.device_errors() as error:
+                shown = bench.check_back_to_back(entry.program, timed, rng)
+            except bench.device_errors() as error:
                 return failed(no_room(error), Stage.TIMING, None)
-            for workload, (mine, theirs) in timed.items():
-                flags = flagged[workload] + ([shown[workload]] if workload in shown else [])
-                blocks = entry.blocks[workload.name]
-                rows.append(measurement(workload, mine, theirs, blocks, floors[workload], flags))
         except CandidateFailure as failure:
             return failed(failure, Stage.TIMING, failure.workload or workload.name)
+        for workload, flag in shown.items():
+            timings[workload].flags.append(flag)
         score = log_interval(entry.block_scores())
-        return Passed(tuple(rows), score.low, score.high)
+        rows = tuple(timing.row(workload) for workload, timing in timings.items())
+        return Passed(rows, score.low, score.high)
 
     def _held_out(self, entry: _Entry) -> tuple[Status | None, str]:
         """The verdict on the held-out workloads; (None, "") for a finalist that did not pass."""

@@ -10,11 +10,10 @@ For each call, in this order:
 
 Between the judge's last two events lie the whole call, two changes of context (0.32 ms for a short
 call to 0.59 ms for one of 40 ms or more, the same for every program) and nothing that the program
-can choose: neither its host time, nor its
-word. The device runs one context at a time, so whatever the worker still computes when it says that
-it is done, on any stream, delays the judge's last event; and if it computed between the judge's
-first two, they would be milliseconds apart (`prepare_ns`). Work that was queued ahead of the inputs
-cannot use them.
+can choose: neither its host time, nor its word. The device runs one context at a time, so whatever
+the worker still computes when it says that it is done, on any stream, delays the judge's last
+event; and if it computed between the judge's first two, they would be milliseconds apart
+(`prepare_ns`). Work that was queued ahead of the inputs cannot use them.
 
 A program that waits for its own work within a call is let through after a moment; its host time is
 then in its latency, as it would be for a user.

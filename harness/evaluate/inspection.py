@@ -41,7 +41,7 @@ from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.judge import Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
-from harness.evaluate.verdict import fastest_ns, latencies_us, plan_us
+from harness.evaluate.verdict import fastest_ns, latencies_us, plan_us, slow_flag
 from harness.evaluate.verification import check_block, check_near
 from harness.types import Status, Workload
 
@@ -253,15 +253,12 @@ class Inspector:
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         mine = side.run_block(warm, rng)
         usual = judge.usual_ns(baseline, warm, rng)
-        slow_ns = settings.slow_factor * usual
-        if fastest_ns(mine) > slow_ns:
-            calls = min(settings.slow_samples, side.slots)
-            self._add_blocks(made, baseline, workload, Blocks(calls, 1, 1))
-            if min(call.latency_ns for call in made.fresh) > slow_ns:
-                why = f"slower than {settings.slow_factor:g} x baseline"
-                made.flags.append(f"{calls} samples: {why}")
+        if fastest_ns(mine) > settings.slow_factor * usual:
+            self._add_blocks(made, baseline, workload, Blocks(settings.slow_samples, 1, 1))
+            if (flag := slow_flag(made.fresh, usual, settings)) is not None:
+                made.flags.append(flag)
                 return
-            made.clear()  # it was slow only to be looked at less
+            made.clear()
         self._add_blocks(made, baseline, workload, bench.blocks(usual, side.slots))
 
     def _add_blocks(

@@ -39,8 +39,8 @@ from harness.evaluate.verdict import (
     failed,
     fastest_ns,
     latencies_us,
-    measurement,
     no_room,
+    slow_flag,
     wants_a_compiler,
 )
 from harness.evaluate.verification import check_block, check_call
@@ -239,14 +239,13 @@ class Judge:
         if workload not in self._baseline_ns or not bench.stays_warm:
             self._baseline_ns[workload] = self.usual_ns(baseline, warm, rng)
         usual = self._baseline_ns[workload]
-        timing, slow_ns = Timing(bench.floor_calls), settings.slow_factor * usual
-        if latency_ns > slow_ns:
+        timing = Timing(bench.floor_calls)
+        if latency_ns > settings.slow_factor * usual:
             few = Blocks(1, bench.slow_samples, bench.slow_samples)
             self._sample(timing, side, baseline, workload, rng, few, verified)
-            if min(call.latency_ns for call in timing.candidate) > slow_ns:
-                why = f"slower than {settings.slow_factor:g} x baseline"
-                timing.flags.append(f"{bench.slow_samples} samples: {why}")
-            else:  # it was slow only to be looked at less
+            if (flag := slow_flag(timing.candidate, usual, settings)) is not None:
+                timing.flags.append(flag)
+            else:
                 timing = Timing(bench.floor_calls)
         if not timing.blocks:
             blocks = bench.blocks(usual, side.slots)
@@ -357,16 +356,7 @@ class Judge:
     ) -> Verdict:
         rows, samples = [], Samples()
         for workload, timing in timings.items():
-            rows.append(
-                measurement(
-                    workload,
-                    timing.candidate,
-                    timing.baseline,
-                    timing.blocks,
-                    timing.floor_us,
-                    timing.flags,
-                )
-            )
+            rows.append(timing.row(workload))
             samples[workload.name] = (
                 tuple(latencies_us(timing.candidate)),
                 tuple(latencies_us(timing.baseline)),

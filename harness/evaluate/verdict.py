@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harness.evaluate.program import Call, CandidateFailure, Clocks
-from harness.evaluate.timing import log_interval
-from harness.types import Failed, Measurement, Passed, Stage, Status, Workload
+from harness.evaluate.settings import EvaluatorSettings
+from harness.types import Failed, Passed, Stage, Status
 
 Samples = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
 
@@ -55,31 +55,12 @@ def fastest_ns(calls: Sequence[Call]) -> int:
     return min(call.clocks.latency_ns for call in calls)
 
 
-def measurement(
-    workload: Workload,
-    candidate: Sequence[Clocks],
-    baseline: Sequence[Clocks],
-    blocks: Sequence[float],
-    floor: float,
-    flags: Sequence[str],
-) -> Measurement:
-    """One workload's row from its calls and block values."""
-    ratio = log_interval(blocks)
-    hosts = [call.worker.host_ns / 1e3 for call in candidate]
-    return Measurement(
-        workload.name,
-        statistics.median(latencies_us(candidate)),
-        statistics.median(latencies_us(baseline)),
-        ratio.value,
-        ratio.low,
-        ratio.high,
-        floor,
-        len(candidate),
-        plan_us(candidate),
-        tuple(flags),
-        statistics.median(hosts) if any(hosts) else None,
-        plan_us(baseline),
-    )
+def slow_flag(calls: Sequence[Clocks], usual_ns: int, settings: EvaluatorSettings) -> str | None:
+    """What is said of these few calls if each is `slow_factor` times as long as the baseline's
+    usual one; None if one is not: then the program was slow only to be looked at less."""
+    if min(call.latency_ns for call in calls) <= settings.slow_factor * usual_ns:
+        return None
+    return f"{len(calls)} samples: slower than {settings.slow_factor:g} x baseline"
 
 
 def plan_us(calls: Sequence[Clocks]) -> float | None:
