@@ -170,7 +170,11 @@ def test_the_cpu_suite_gets_the_verdicts_of_the_local_evaluator(tmp_path: Path) 
         logged = [e for e in read_events(log) if e["kind"] == "evaluation"]
         assert any(call.fault for call in fake.calls.values())
         (local,) = container.evaluators.values()
-        for event in logged:
+        judged = [event for event in logged if event["source"] is not None]
+        assert judged[0]["charge"] == 0
+        # The simulated model now and then replies without a program: nobody judges that.
+        assert all(e["status"] == "NO_CODE" for e in logged if e not in judged)
+        for event in judged:
             candidate = Candidate("cpp", read_text(log, event["source"]))
             assert local.evaluate("matmul", candidate).status == event["status"]
         remote = ModalEvaluator(
