@@ -13,7 +13,7 @@ from harness.evaluate.gpu_gate import HostGate
 from harness.evaluate.gpu_memory import GpuRing, layout
 from harness.evaluate.gpu_sharing import HostMemory
 from harness.evaluate.peaks import Peaks
-from harness.evaluate.program import Program, Role
+from harness.evaluate.program import CandidateFailure, Program, Role
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
 from harness.types import JsonObject, Language, Workload
@@ -125,6 +125,23 @@ def test_the_first_call_of_a_workload_may_compile_where_that_is_allowed(compiles
                 side._request("run", 0)
     first = settings.build_timeout_seconds if compiles else settings.call_timeout_seconds
     assert parent.worker.seconds == [first, settings.call_timeout_seconds] * 2
+
+
+class BusyGate(HostGate):
+    """Of a device that is still at work."""
+
+    def busy_ns(self) -> int:
+        return 5_000_000
+
+
+def test_nothing_is_left_to_run_while_others_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_side(Parent(), Program("cuda", b"", trusted=True), Role("driver")) as side:
+        side.bind(ScaleRows().search[0])
+        side.release()
+        side.bind(ScaleRows().search[0])
+        monkeypatch.setattr(side._ring, "gate", BusyGate())
+        with pytest.raises(CandidateFailure, match="5000 us after its last call"):
+            side.release()
 
 
 def test_host_memory_gives_as_many_slots_as_it_has() -> None:

@@ -1,10 +1,13 @@
 """The GPU evaluator without a GPU: its judge on CPU tensors, Triton programs in the interpreter."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from harness.errors import EnvironmentMissing, UsageError
+from harness.evaluate.confirmation import Session, _Entry
 from harness.evaluate.judge import Judge
 from harness.evaluate.judge_process import JudgeProcess
 from harness.evaluate.local import LocalEvaluator
@@ -12,7 +15,8 @@ from harness.evaluate.local_cpu import judge_setup
 from harness.evaluate.program import CandidateFailure, Program, Timed
 from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
-from harness.types import Candidate, Failed, Passed, Status
+from harness.evaluate.side import Side
+from harness.types import Candidate, Failed, Passed, Stage, Status
 from tests.toy_gpu_suite import START, TORCH
 
 pytest.importorskip("triton")
@@ -146,7 +150,7 @@ def judge() -> Iterator[Judge]:
 
 
 @pytest.mark.parametrize(("disagreements", "passes"), [(1, True), (2, False)])
-def test_a_workload_whose_clocks_disagree_is_timed_once_more(
+def test_a_program_whose_clocks_disagree_is_evaluated_anew_in_a_fresh_process(
     judge: Judge, monkeypatch: pytest.MonkeyPatch, disagreements: int, passes: bool
 ) -> None:
     held: list[Timed] = []
@@ -154,17 +158,66 @@ def test_a_workload_whose_clocks_disagree_is_timed_once_more(
     def check_clocks(timed: Timed) -> None:
         held.append(timed)
         if len(held) <= disagreements:
-            failure = CandidateFailure(Status.REJECTED, "two_clocks", "they disagree")
+            failure = CandidateFailure(Status.REJECTED, "two_clocks", f"disagreement {len(held)}")
             failure.workload = "rows5_n33"
             raise failure
 
     monkeypatch.setattr(judge.bench, "check_clocks", check_clocks)
-    outcome = judge.evaluate(f"{disagreements}", Program("python", TORCH.encode())).outcome
+    verdict = judge.evaluate(f"{disagreements}", Program("python", TORCH.encode()))
+    outcome = verdict.outcome
     assert isinstance(outcome, Passed) == passes
-    assert len(held) == 2
-    first, second = ({w.name: mine for w, (mine, _) in timed.items()} for timed in held)
-    assert first["rows3_n8"] == second["rows3_n8"]
-    assert first["rows5_n33"] != second["rows5_n33"]
+    assert len(held) == min(disagreements, SETTINGS.gpu_disputes) + 1
+    calls = [{w.name: mine for w, (mine, _) in timed.items()} for timed in held]
+    assert all(a[name] != b[name] for a, b in pairwise(calls) for name in a)
+    if isinstance(outcome, Passed):
+        told = {m.workload: m.flags for m in outcome.measurements}
+        anew = tuple(f"evaluated anew: disagreement {n + 1}" for n in range(disagreements))
+        assert set(anew) <= set(told["rows5_n33"])
+        assert not set(anew) & set(told["rows3_n8"])
+    else:
+        assert outcome.message == f"disagreement {disagreements}"
+
+
+def test_a_program_that_is_wrong_is_not_evaluated_anew(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Program] = []
+    start = judge.bench.start
+
+    def note(program: Program, *others: Any, **named: Any) -> Side:
+        started.append(program)
+        return start(program, *others, **named)
+
+    monkeypatch.setattr(judge.bench, "start", note)
+    wrong = Program("python", TORCH.replace("inputs.scale", "1").encode())
+    assert not isinstance(judge.evaluate("wrong", wrong).outcome, Passed)
+    assert started == [wrong]
+
+
+def test_finalists_that_share_a_device_are_timed_one_at_a_time_once_one_broke(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[list[str]] = []
+    whole = Session._group
+
+    def group(session: Session, block: str, entries: Sequence[_Entry], *others: Any) -> Any:
+        groups.append([entry.candidate_id for entry in entries])
+        if "bad" not in groups[-1]:
+            return whole(session, block, entries, *others)
+        for entry in entries:  # the others for what this one did to the device
+            entry.failure = Failed(Status.RUNTIME_ERROR, Stage.TIMING, "run", "no room", None, {})
+        return None
+
+    monkeypatch.setattr(Session, "_group", group)
+    monkeypatch.setattr(type(judge.bench), "alive_at_once", 2)
+    program = Program("python", TORCH.encode())
+    confirmation = Session(judge, [(name, program) for name in ("good", "bad")]).run()
+    outcomes = {f.candidate_id: f.final for f in confirmation.finalists}
+    assert isinstance(outcomes["good"], Passed)
+    assert isinstance(outcomes["bad"], Failed)
+    assert sorted(groups[0]) == ["bad", "good"]
+    assert {len(names) for names in groups[1:]} == {1}
+    assert confirmation.blocks == SETTINGS.confirm_min_blocks
 
 
 def test_the_inputs_of_a_call_are_not_there_before_it_is_queued(evaluator: LocalEvaluator) -> None:

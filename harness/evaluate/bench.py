@@ -132,6 +132,11 @@ class Bench(ABC):
     def _tolerances(self) -> list[tuple[str, Tolerance]]:
         return [(t.name, self.task.tolerances[t.name]) for t in self.task.signature.outputs]
 
+    def next_started(self, count: int = 1) -> AbstractContextManager[None]:
+        """While nothing is timed: have so many workers started for the programs that come next,
+        where starting one takes long."""
+        return nullcontext()
+
     @abstractmethod
     def floor_us(self, workload: Workload, contents: Contents) -> float:
         """The roofline floor for these inputs, in microseconds."""
@@ -183,6 +188,11 @@ class Bench(ABC):
     def stays_warm(self) -> bool:
         """Whether a worker that has run a workload before needs none of them."""
         return False
+
+    @property
+    def disputes(self) -> int:
+        """How often a program is evaluated anew that only the clocks speak against."""
+        return 0
 
     @property
     def slow_samples(self) -> int:

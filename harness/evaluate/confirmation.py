@@ -5,10 +5,12 @@
    places, so timing them now would be for nothing.
 2. Randomised blocks: in each block every finalist and the baseline get a fresh process; for each
    final workload, in random order, all of them are timed on the same fresh inputs, in random order.
-   Where the device has no room for all (`Bench.alive_at_once`), finalists come in groups, in random
-   order, each beside the baseline. One value per finalist, workload and block. Blocks are added
-   until every 95 % interval (of each score, and of each ratio to the best) is narrow enough, or a
-   cap is reached, and then the wider interval is printed.
+   Where the device has no room for all (`Bench.alive_at_once`), finalists come in groups, drawn
+   anew for each block, each group beside the baseline; if something breaks in a group, they come
+   one at a time from then on, so that nobody suffers for what another did to the device. One value
+   per finalist, workload and block. Blocks are added until every 95 % interval (of each score, and
+   of each ratio to the best) is narrow enough, or a cap is reached, and then the wider interval is
+   printed.
 3. The held-out workloads: correct or not. They never select.
 
 Blocks hold everything that differs from process to process, so their spread is the honest error.
@@ -26,6 +28,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from harness.errors import InfraError
 from harness.evaluate.clocks import hold_to_floor
 from harness.evaluate.diagnosis import diagnose, with_figures
 from harness.evaluate.gathered import Timing
@@ -69,6 +72,7 @@ class Session:
             for name, program in entries
         ]
         self._phases: dict[str, float] = {}
+        self._together = self._bench.alive_at_once
 
     def run(self) -> Confirmation:
         with self._bench.alone():
@@ -149,6 +153,7 @@ class Session:
             with (
                 judge.in_time(),
                 bench.start(entry.program, workloads, compiles=True) as side,
+                bench.next_started(),
             ):
                 for workload in workloads:
                     timed = workload in self._task.final
@@ -190,19 +195,28 @@ class Session:
         rng = judge.generator(name, "confirm")
         alive = self._alive()
         alive = [alive[int(i)] for i in rng.permutation(len(alive))]
-        size = bench.alive_at_once or len(alive)
+        size = self._together or len(alive)
         values: _Block = {}
         usual: dict[Workload, int] = {}  # the baseline's latencies, once it is warm
         with judge.start_baseline(self._task.final) as baseline:
             for start in range(0, len(alive), size):
                 group = alive[start : start + size]
+                shared = self._together is not None and len(group) > 1
+                made, bound_by_half = None, True
                 try:
                     made = self._group(name, group, baseline, usual, rng)
+                    bound_by_half = False
+                except InfraError:  # of the baseline: a finalist may have left it no room
+                    if not shared:
+                        raise
                 except bench.device_errors() as error:
                     for entry in group:
                         entry.failure = failed(no_room(error), Stage.TIMING, None)
-                    return None  # the baseline may have been bound by half
-                if made is None and size > 1:
+                if made is None and shared:  # who it was shows when each is alone
+                    self._together = 1
+                    for entry in group:
+                        entry.failure = None
+                if bound_by_half or (made is None and len(group) > 1):
                     return None
                 values |= made or {}
             judge.keep_compiled(baseline)
@@ -221,6 +235,8 @@ class Session:
         values: _Block = {}
         with ExitStack() as stack:
             sides: dict[str, Side] = {}
+            with bench.next_started(len(group)):
+                pass
             for entry in group:
                 assert entry.program is not None
                 try:
@@ -350,6 +366,7 @@ class Session:
             with (
                 judge.in_time(),
                 self._bench.start(entry.program, self._task.held_out, compiles=True) as side,
+                self._bench.next_started(),
             ):
                 for workload in self._task.held_out:
                     judge.verify(side, workload, rng, self._bench.correctness_seeds)

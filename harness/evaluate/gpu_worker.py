@@ -56,7 +56,8 @@ class GpuMachine:
         self._pinned: dict[int, tuple[int, int]] = {}  # descriptor: host address, device address
         self._gate = 0
         self._evicted = (0, 0)  # where memory is copied in: a buffer that pushes it out of the L2
-        if use != "driver":
+        self._torch = use != "driver"
+        if self._torch:
             import torch
 
             torch.ones(1, device="cuda").add_(1)
@@ -85,6 +86,10 @@ class GpuMachine:
         for memory in self._memory:
             (self._driver.free if memory.host else self._driver.close)(memory.address)
         self._memory = []
+        if self._torch and not sources:  # others are timed meanwhile, and want the room
+            import torch
+
+            torch.cuda.empty_cache()
         for source in sources:
             slot, size = int(source["slot"]), int(source["bytes"])
             if "ipc" in source:

@@ -36,8 +36,10 @@ from harness.evaluate.timing import log_interval, mean_over_workloads
 from harness.evaluate.verdict import (
     Samples,
     Verdict,
+    after_disputes,
     failed,
     fastest_ns,
+    is_disputed,
     latencies_us,
     no_room,
     slow_flag,
@@ -45,9 +47,6 @@ from harness.evaluate.verdict import (
 )
 from harness.evaluate.verification import check_block, check_call
 from harness.types import Passed, Stage, Status, Workload
-
-# What a disturbed machine can look like.
-_DISPUTED = ("two_clocks", "side_stream", "ran_while_held")
 
 
 class Judge:
@@ -96,7 +95,13 @@ class Judge:
             before = self.compiling_seconds
             verdict = self._evaluate(candidate_id, program)
             if program.complete and wants_a_compiler(verdict.outcome):
-                verdict = self._evaluate(candidate_id, replace(program, complete=False))
+                program = replace(program, complete=False)
+                verdict = self._evaluate(candidate_id, program)
+            disputes: list[Verdict] = []
+            while is_disputed(verdict.outcome) and len(disputes) < self.bench.disputes:
+                disputes.append(verdict)
+                verdict = self._evaluate(candidate_id, program, len(disputes))
+            verdict = after_disputes(verdict, disputes)
             return replace(verdict, compiling_seconds=self.compiling_seconds - before)
 
     @contextmanager
@@ -116,16 +121,16 @@ class Judge:
                 f"its calls took more than {self.settings.evaluation_seconds:g} s together",
             )
 
-    def _evaluate(self, candidate_id: str, program: Program) -> Verdict:
+    def _evaluate(self, candidate_id: str, program: Program, again: int = 0) -> Verdict:
         bench, search = self.bench, self.task.search
         started = time.perf_counter()
         stage, workload = Stage.SMOKE, self.smallest(search)
-        rng = self.generator(candidate_id, "search")
+        rng = self.generator(candidate_id, f"search {again}" if again else "search")
         try:
             with bench.busy():
                 side = bench.start(program, search, compiles=True)
             with side:
-                with bench.busy():
+                with bench.busy(), bench.next_started():
                     self.verify(side, workload, rng, calls=1)
                     stage = Stage.CORRECTNESS
                     verified = {}
@@ -191,32 +196,9 @@ class Judge:
             except CandidateFailure as failure:
                 failure.workload = workload.name
                 raise
-        self._check_clocks(side, rng, timings)
+        self.bench.check_clocks({w: (t.candidate, t.baseline) for w, t in timings.items()})
         self.bench.check_libraries(side)
         return timings
-
-    def _check_clocks(
-        self,
-        side: Side,
-        rng: np.random.Generator,
-        timings: dict[Workload, Timing],
-    ) -> None:
-        """Hold the clocks to each other; where they disagree, time that workload once more, by
-        calls of its own: the machine may have been disturbed, and a worker that lies does so
-        again."""
-        again: Workload | None = None
-        while True:
-            try:
-                timed = {w: (t.candidate, t.baseline) for w, t in timings.items()}
-                return self.bench.check_clocks(timed)
-            except CandidateFailure as failure:
-                if failure.check not in _DISPUTED or again is not None:
-                    raise
-                again = next((w for w in timings if w.name == failure.workload), None)
-                if again is None:
-                    raise
-            with self.bench.quiet():
-                timings[again] = self._time(side, again, rng, ())
 
     def _time(
         self,

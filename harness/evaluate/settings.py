@@ -89,11 +89,14 @@ class EvaluatorSettings:
     gpu_confirm_calls: int = 4
     gpu_confirm_call_seconds: float = 0.01
     gpu_confirm_many: int = 16
+    gpu_confirm_together: int = 4
     gpu_drawn_share: float = 0.4
     """Like `confirm_min_blocks`, on a GPU, where blocks differ by tenths of a percent; the most
     calls of each side in a block, 2 if the baseline's do not fit this time or the task has more
-    final workloads than so many (fewer than 8 calls in all would be held to one clock); and the
-    share of blocks of which one call is verified in full."""
+    final workloads than so many (fewer than 8 calls in all would be held to one clock); how many
+    finalists are alive at once, beside one run of the baseline (each keeps half a GB of the device,
+    and what its program does not give back); and the share of blocks of which one call is verified
+    in full."""
 
     gpu_sharing: Literal["ipc", "host"] = "ipc"
     """How a worker on a GPU gets its memory: CUDA IPC (where that is missing, "host" is taken), or
@@ -130,6 +133,11 @@ class EvaluatorSettings:
     """What calls longer than the baseline's longest may last longer, as a share of the difference,
     and at most. The judge's clock adds 320 us to a call of 20 us, 350 at 3 ms, 420 at 10 ms, 510 at
     20 ms and 590 from 40 ms on (kernels that only wait, on an H100)."""
+
+    gpu_disputes: int = 1
+    """How often a program that only the clocks speak against is evaluated anew, in a fresh process:
+    a machine may be disturbed, and a process keeps its place on it (an honest program was off by 78
+    us once, twice in the same process); a worker that lies does so again."""
 
     gpu_contexts_us: float = 700.0
     gpu_copies_share: float = 0.15

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.evaluate.program import Call, CandidateFailure, Clocks
 from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Failed, Passed, Stage, Status
+
+# What a disturbed machine, or a worker's bad place on it, can look like.
+_DISPUTED = ("two_clocks", "side_stream", "ran_while_held")
 
 Samples = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
 
@@ -43,6 +46,37 @@ def no_room(error: BaseException) -> CandidateFailure:
 def wants_a_compiler(outcome: Passed | Failed) -> bool:
     """Whether a program that was compiled ahead still started one, and was ended for it."""
     return isinstance(outcome, Failed) and outcome.check == "forbidden_call"
+
+
+def is_disputed(outcome: Passed | Failed) -> bool:
+    """Whether only the clocks speak against a program."""
+    return isinstance(outcome, Failed) and outcome.check in _DISPUTED
+
+
+def after_disputes(verdict: Verdict, disputes: Sequence[Verdict]) -> Verdict:
+    """The last verdict, after others whose clocks disagreed: what they took counts, and rows of a
+    program that passes say so."""
+    if not disputes:
+        return verdict
+    outcome = verdict.outcome
+    if isinstance(outcome, Passed):
+        told: dict[str | None, tuple[str, ...]] = {}
+        for earlier in disputes:
+            assert isinstance(earlier.outcome, Failed)
+            flag = f"evaluated anew: {earlier.outcome.message}"
+            told[earlier.outcome.workload] = (*told.get(earlier.outcome.workload, ()), flag)
+        rows = [
+            replace(row, flags=(*row.flags, *told.get(row.workload, ())))
+            for row in outcome.measurements
+        ]
+        outcome = replace(outcome, measurements=tuple(rows))
+    all_of_them = (*disputes, verdict)
+    return replace(
+        verdict,
+        outcome=outcome,
+        device_seconds=sum(v.device_seconds for v in all_of_them),
+        timing_seconds=sum(v.timing_seconds for v in all_of_them),
+    )
 
 
 def latencies_us(calls: Sequence[Clocks]) -> list[float]:
