@@ -221,7 +221,7 @@ def workload_rows(results: Results) -> pd.DataFrame:
     """One row per (run, final workload) of every confirmed program.
 
     Columns: task, arm, seed, workload, speedup, low, high (95 %), latency_us, baseline_us,
-    floor_us, samples, flags ("; "-joined).
+    floor_us, samples, flags (one a line).
     """
     rows = []
     for r in results.runs:
@@ -231,7 +231,7 @@ def workload_rows(results: Results) -> pd.DataFrame:
             rows.append(
                 (
                     r.task, r.arm, r.seed, m.workload, m.speedup, m.speedup_low, m.speedup_high,
-                    m.latency_us, m.baseline_us, m.floor_us, m.samples, "; ".join(m.flags),
+                    m.latency_us, m.baseline_us, m.floor_us, m.samples, "\n".join(m.flags),
                 )
             )  # fmt: skip
     names = (

@@ -7,9 +7,10 @@ table is written (table.py).
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, zip_longest
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,9 @@ from reports.frames import STATUSES, Frames
 from reports.manifest import Comparison
 from reports.results import Results, block_difference
 from reports.table import Cell, Column, Table
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NAMED = 3  # workloads that a flag's row names one by one
 
 
 def failures_table(comparison: Comparison, frames: Frames, results: Results) -> Table:
@@ -126,28 +130,42 @@ def _total(values: pd.Series[float]) -> float:
 
 
 def flags_table(comparison: Comparison, workloads: pd.DataFrame) -> Table:
-    counts: Counter[tuple[str, str, str, str]] = Counter()
+    """One row for flags of one arm and task that differ in numbers only."""
+    found: dict[tuple[str, str, str], list[tuple[str, int, list[str]]]] = {}
     flagged = workloads[workloads["flags"] != ""]
-    for task, workload, arm, flags in zip(
-        flagged["task"], flagged["workload"], flagged["arm"], flagged["flags"], strict=True
+    for task, workload, arm, seed, flags in zip(
+        *(flagged[name] for name in ("task", "workload", "arm", "seed", "flags")), strict=True
     ):
-        for flag in str(flags).split("; "):
-            counts[(str(task), str(workload), str(arm), flag)] += 1
-    rows: list[tuple[Cell, ...]] = [(*key, count) for key, count in counts.items()]
+        for flag in str(flags).splitlines():
+            key = str(task), str(arm), _NUMBER.sub("\0", flag)
+            found.setdefault(key, []).append((str(workload), int(seed), _NUMBER.findall(flag)))
+    rows: list[tuple[Cell, ...]] = []
+    for (task, arm, words), rest in found.items():
+        ranges = [_range(numbers) for numbers in zip(*(n for _, _, n in rest), strict=True)]
+        text = "".join(a + b for a, b in zip_longest(words.split("\0"), ranges, fillvalue=""))
+        names = sorted({workload for workload, _, _ in rest})
+        shown = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} workloads"
+        rows.append((task, arm, text, shown, len({seed for _, seed, _ in rest})))
     return Table(
         "flags",
         "Flags on confirmed measurements",
-        "Things that the evaluator wants a reader to know, with the number of runs.",
+        "Things that the evaluator wants a reader to know, with the number of runs. Flags that "
+        "differ in numbers only are one row, with the lowest and the highest.",
         (
             Column("task", "Task"),
-            Column("workload", "Workload"),
             Column("arm", "Arm"),
             Column("flag", "Flag"),
+            Column("workloads", "Workloads"),
             Column("runs", "Runs", "integer"),
         ),
         tuple(rows),
         comparison.levels,
     )
+
+
+def _range(numbers: Sequence[str]) -> str:
+    low, high = min(numbers, key=float), max(numbers, key=float)
+    return low if low == high else f"{low} to {high}"
 
 
 def ratios_table(comparison: Comparison, results: Results) -> Table:

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.errors import LogError
@@ -13,6 +14,7 @@ from reports.analysis import compare_pairs, seed_notes
 from reports.frames import Frames, read_frames
 from reports.manifest import Comparison, read_comparison
 from reports.results import Results, read_results, workload_rows
+from reports.tables_search import flags_table
 from tests.fake_comparison import Plan, write_comparison
 
 ONE = {"tasks": ("matmul",), "arms": ("ksearch",), "seeds": (0,), "charges": 6}
@@ -222,3 +224,20 @@ def test_the_notes_carry_the_numbers_of_this_design(tmp_path):
     assert "3 against 3 seeds cannot reach p = 0.05" in notes
     assert "probability 0.75" in notes
     assert "0.00025" in notes
+
+
+def test_flags_that_differ_in_numbers_only_are_one_row(folder: Path) -> None:
+    comparison = read(folder)[0]
+    rows = [
+        ("t", "w1", "a", 0, "16 calls back to back: 5.5 us each\nbelow 1.2 x floor"),
+        ("t", "w2", "a", 0, "16 calls back to back: 300 us each"),
+        ("t", "w1", "a", 1, "8 calls back to back: 6.0 us each"),
+        ("t", "w3", "b", 1, "evaluated anew: 78 us longer (resolution 69 us); 16 us after"),
+        ("t", "w4", "b", 2, ""),
+    ]
+    frame = pd.DataFrame(rows, columns=["task", "workload", "arm", "seed", "flags"])
+    assert flags_table(comparison, frame).rows == (
+        ("t", "a", "8 to 16 calls back to back: 5.5 to 300 us each", "w1, w2", 2),
+        ("t", "a", "below 1.2 x floor", "w1", 1),
+        ("t", "b", "evaluated anew: 78 us longer (resolution 69 us); 16 us after", "w3", 1),
+    )

@@ -19,7 +19,7 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -132,10 +132,8 @@ class GpuBench(Bench):
     def next_started(self, count: int = 1) -> Iterator[None]:
         if self._next is not None:
             self._ahead.start(self._next, count)
-        try:
-            yield
-        finally:
-            self._ahead.wait()
+        yield
+        self._ahead.wait()  # not after a failure: one that hangs on the device is ended first
 
     def _gate(self) -> Gate:
         if self._driver is None or self._clock is None:
@@ -337,8 +335,13 @@ class GpuBench(Bench):
 
         return (CudaError, torch.OutOfMemoryError)
 
-    def alone(self) -> AbstractContextManager[None]:
-        return gpu_lock.alone(self._uuid) if self._driver else nullcontext()
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with gpu_lock.alone(self._uuid) if self._driver else nullcontext():
+            try:
+                yield
+            finally:
+                self._ahead.wait()
 
 
 class _GpuWatch(Watch):
