@@ -1,8 +1,8 @@
 """Making ready what methods need on this machine, before any run starts.
 
-Covered: every method once; a method that cannot be made ready does not stop the others: its runs
-are paused with the reason, and the next `harness resume` tries again. Not covered: how (each
-method's `needs`).
+Covered: every method once, side by side; a method that cannot be made ready does not stop the
+others: its runs are paused with the reason, and the next `harness resume` tries again. Not covered:
+how (each method's `needs`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
@@ -19,20 +20,33 @@ from harness.method import METHODS, Method, load_method
 def prepare_methods(
     methods: Iterable[Method], say: Callable[[str], None], stop: threading.Event
 ) -> dict[str, str]:
-    """Prepare each method; the reasons of those that could not be, by the method's name.
+    """Prepare each method, side by side; the reasons of those that could not be, by the method's
+    name.
 
-    say: shows a line of progress. stop: gives up, and begins no other.
+    say: shows a line of progress, from any thread. stop: gives up, and begins none. Ctrl-C in the
+    main thread sets it.
     """
-    failed: dict[str, str] = {}
-    for method in {method.name: method for method in methods}.values():
-        if method.needs is None or stop.is_set():
-            continue
+    distinct = list({method.name: method for method in methods}.values())
+    with ThreadPoolExecutor(max(1, len(distinct))) as pool:
         try:
-            method.needs.make(say, stop)
-        except EnvironmentMissing as error:
-            say(f"{method.title} cannot run here: {error}")
-            failed[method.name] = str(error)
-    return failed
+            reasons = list(pool.map(lambda method: _prepare(method, say, stop), distinct))
+        except KeyboardInterrupt:  # only this thread hears it, and then waits for the others
+            stop.set()
+            raise
+    named = zip(distinct, reasons, strict=True)
+    return {method.name: reason for method, reason in named if reason is not None}
+
+
+def _prepare(method: Method, say: Callable[[str], None], stop: threading.Event) -> str | None:
+    """The reason if it could not be prepared."""
+    if method.needs is None or stop.is_set():
+        return None
+    try:
+        method.needs.make(say, stop)
+    except EnvironmentMissing as error:
+        say(f"{method.title} cannot run here: {error}")
+        return str(error)
+    return None
 
 
 def prepare_named(

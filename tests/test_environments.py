@@ -79,6 +79,20 @@ def test_an_environment_is_made_once_with_progress_and_then_found(index, tmp_pat
     made.make(pytest.fail, threading.Event())
 
 
+@pytest.mark.parametrize("carried_wheels", [False, True])
+def test_bytecode_is_there_but_for_a_file_that_does_not_compile(
+    index, monkeypatch, tmp_path, carried_wheels
+):
+    if carried_wheels:
+        monkeypatch.setenv("HARNESS_WHEELS", str(index))
+    made = environment(tmp_path, wheel(index) + wheel(index, "not_python", "1 +\n"), TOY)
+    make(made)
+    compiled = {path.name.partition(".")[0] for path in made.folder.rglob("*.pyc")}
+    assert "toypackage" in compiled
+    assert "not_python" not in compiled
+    assert list(made.folder.rglob("not_python.py"))
+
+
 def test_another_lock_is_another_environment(index, tmp_path):
     line = wheel(index)
     one, two = environment(tmp_path, line).folder, environment(tmp_path, "# x\n" + line).folder

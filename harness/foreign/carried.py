@@ -1,8 +1,9 @@
 """Carried wheels: for a machine without a package index, where each package of a lock can come
 from, a wheel or the packages of this Python.
 
-Covered: matching wheels and installed packages to a lock, what may be absent, the check that a new
-environment can import what its program does. Not covered: making the environment (environments.py).
+Covered: matching wheels and installed packages to a lock, what may be absent, what is lacking, the
+check that a new environment can import what its program does. Not covered: making the environment
+(environments.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import os
+import platform
 import re
 import site
 import sys
@@ -99,6 +101,38 @@ def resolve(lock: str, wheels: Path, sites: Sequence[str]) -> list[Package]:
         found = next((distribution.version for distribution in there), None)
         packages.append(Package(name, locked, found, "absent" if found is None else "system"))
     return packages
+
+
+def program_of(name: str) -> str:
+    """The package of an environment, by the environment's name: without its version."""
+    return name.rpartition("-")[0]
+
+
+def check_complete(
+    name: str, packages: Sequence[Package], wheels: Path, sites: Sequence[str]
+) -> None:
+    """Raises EnvironmentMissing if, for the environment of that name, something is neither carried
+    nor there, or if the program itself is not there as locked."""
+    if not wheels.is_dir():
+        raise EnvironmentMissing(f"HARNESS_WHEELS names {wheels}, which is no folder.")
+    lacking = [
+        f"{package.name}=={package.locked}"
+        for package in packages
+        if (package.origin == "absent" and package.name not in DISPENSABLE)
+        or (package.name == program_of(name) and package.version != package.locked)
+    ]
+    if lacking:
+        files = len(list(wheels.rglob("*.whl")))
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise EnvironmentMissing(
+            f"The environment of {name} cannot be made from carried wheels. Neither among "
+            f"the {files} wheels in {wheels} (of these versions, for Python {version} on "
+            f"{platform.machine()}) nor in {', '.join(sites)}: {' '.join(lacking)}\nWhere "
+            "the package index can be reached: python3 -m pip download --no-deps "
+            f"--only-binary=:all: --python-version {version} -d FOLDER NAME==VERSION ..., with "
+            f"--platform manylinux_2_28_{platform.machine()} and its like. Then: harness "
+            f"prepare --wheels {wheels}"
+        )
 
 
 def imported_beside(folder: Path) -> list[str]:

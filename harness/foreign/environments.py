@@ -2,7 +2,8 @@
 
 Foreign packages conflict with each other and with the harness, so none is installed beside it. A
 lock file names every package with its version and the hashes of its files, and nothing else is
-installed (`pip install --require-hashes --no-deps`): what runs is what was tested, or nothing.
+installed (`pip install --require-hashes --no-deps`): what runs is what was tested, or nothing. The
+bytecode is compiled afterwards, on every core: it is most of the work, and pip would use one core.
 
     <cache>/environments/<name>-<hash of the lock, the Python, the platform>/
 
@@ -44,21 +45,23 @@ from pathlib import Path
 
 from harness.errors import EnvironmentMissing
 from harness.foreign.carried import (
-    DISPENSABLE,
     IMPORT_CHECK,
     PIN,
     Package,
+    check_complete,
     deviation,
     imported_beside,
+    program_of,
     resolve,
     sites,
 )  # fmt: skip
 from harness.types import JsonObject, canonical_json, content_hash
 
 _PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
+_INSTALL = ("install", "--progress-bar", "off", "--no-deps", "--no-compile")
 _LAST_LINES = 6  # of pip's output, in an error
 _RECORD = "packages.json"  # what an environment of carried wheels holds
-_POLL_SECONDS = 0.2  # between two looks whether to give up
+_POLL_SECONDS = 0.05  # between two looks whether to give up
 _COLLECTING = re.compile(r"^(Collecting|Processing|Installing collected packages)")
 
 
@@ -169,83 +172,64 @@ class PythonEnvironment:
                 return
             shutil.rmtree(self.folder, ignore_errors=True)
             wheels = wheels_folder()
-            if wheels is not None:
+            if wheels is None:
+                self._install_locked(lock, say, stop)
+            else:
                 self._install_wheels(wheels, lock, say, stop)
-                return
-            pins = self.lock.read_text(encoding="utf-8").splitlines()
-            count = sum(1 for line in pins if PIN.match(line))
-            say(
-                f"Installing {self.name} into an environment of its own, once: {count} packages, "
-                f"{self.megabytes} MB, {self.folder}"
-            )
-            self._run([sys.executable, "-m", "venv", str(self.folder)], lock, stop)
-            python = str(self.folder / "bin" / "python")
-            options = ["install", "--progress-bar", "off", "--require-hashes", "--no-deps"]
-            command = [python, "-I", *_PIP, *options, "-r", str(self.lock)]
-            self._run(command, lock, stop, _Progress(self.name, count, say))
             (self.folder / ".ready").touch()
+            self._tell(say)
             say(f"{self.name} is installed.")
+
+    def _install_locked(self, lock: int, say: Callable[[str], None], stop: threading.Event) -> None:
+        """Make it from the package index."""
+        folder = self.folder
+        pins = self.lock.read_text(encoding="utf-8").splitlines()
+        count = sum(1 for line in pins if PIN.match(line))
+        say(
+            f"Installing {self.name} into an environment of its own, once: {count} packages, "
+            f"{self.megabytes} MB, {folder}"
+        )
+        self._run([sys.executable, "-m", "venv", str(folder)], lock, stop)
+        python = str(folder / "bin" / "python")
+        command = [python, "-I", *_PIP, *_INSTALL, "--require-hashes", "-r", str(self.lock)]
+        self._run(command, lock, stop, _Progress(self.name, count, say))
+        self._compile(folder, lock, stop)
 
     def _install_wheels(
         self, wheels: Path, lock: int, say: Callable[[str], None], stop: threading.Event
     ) -> None:
         """Make it from carried wheels and the packages of this interpreter."""
-        packages, behind = self._packages(wheels), sites()
-        self._check_complete(packages, wheels)
+        folder, packages, behind = self.folder, self._packages(wheels), sites()
+        check_complete(self.name, packages, wheels, behind)
         carried = [str(package.wheel) for package in packages if package.wheel is not None]
         say(
             f"Installing {self.name} into an environment of its own, once: {len(carried)} packages "
             f"from {wheels}, {sum(package.origin == 'system' for package in packages)} from "
-            f"{', '.join(behind)}, {self.folder}"
+            f"{', '.join(behind)}, {folder}"
         )
-        self._run([sys.executable, "-m", "venv", "--without-pip", str(self.folder)], lock, stop)
-        python = str(self.folder / "bin" / "python")
-        options = ["install", "--progress-bar", "off", "--no-index", "--no-deps"]
+        self._run([sys.executable, "-m", "venv", "--without-pip", str(folder)], lock, stop)
+        python = str(folder / "bin" / "python")
         pip = [sys.executable, "-I", *_PIP, "--python", python]
         progress = _Progress(self.name, len(carried), say)
-        self._run([*pip, *options, *carried], lock, stop, progress)
+        self._run([*pip, *_INSTALL, "--no-index", *carried], lock, stop, progress)
+        self._compile(folder, lock, stop)
         # Only now, or pip would take a package of the system's for installed.
-        base = {"base": str(self.folder), "platbase": str(self.folder)}
+        base = {"base": str(folder), "platbase": str(folder)}
         path = Path(sysconfig.get_path("purelib", "venv", base)) / "system.pth"
-        path.write_text("".join(f"{folder}\n" for folder in behind), encoding="utf-8")
-        seen = self.folder / "found.json"
+        path.write_text("".join(f"{site}\n" for site in behind), encoding="utf-8")
+        seen = folder / "found.json"
         names = json.dumps([package.name for package in packages])
         modules = json.dumps(imported_beside(self.lock.parent))
-        check = [python, "-P", "-s", "-c", IMPORT_CHECK, str(seen), self._program, names, modules]
-        self._run(check, lock, stop)
+        told = [str(seen), program_of(self.name), names, modules]
+        self._run([python, "-P", "-s", "-c", IMPORT_CHECK, *told], lock, stop)
         self._record(packages, wheels, json.loads(seen.read_text(encoding="utf-8")))
-        (self.folder / ".ready").touch()
-        self._tell(say)
-        say(f"{self.name} is installed.")
 
-    @property
-    def _program(self) -> str:
-        """The package's name without its version."""
-        return self.name.rpartition("-")[0]
-
-    def _check_complete(self, packages: Sequence[Package], wheels: Path) -> None:
-        """Raises EnvironmentMissing if something is neither carried nor there, or if the program
-        itself is not there as locked."""
-        if not wheels.is_dir():
-            raise EnvironmentMissing(f"HARNESS_WHEELS names {wheels}, which is no folder.")
-        lacking = [
-            f"{package.name}=={package.locked}"
-            for package in packages
-            if (package.origin == "absent" and package.name not in DISPENSABLE)
-            or (package.name == self._program and package.version != package.locked)
-        ]
-        if lacking:
-            files = len(list(wheels.rglob("*.whl")))
-            version = ".".join(map(str, sys.version_info[:2]))
-            raise EnvironmentMissing(
-                f"The environment of {self.name} cannot be made from carried wheels. Neither among "
-                f"the {files} wheels in {wheels} (of these versions, for Python {version} on "
-                f"{platform.machine()}) nor in {', '.join(sites())}: {' '.join(lacking)}\nWhere "
-                "the package index can be reached: python3 -m pip download --no-deps "
-                f"--only-binary=:all: --python-version {version} -d FOLDER NAME==VERSION ..., with "
-                f"--platform manylinux_2_28_{platform.machine()} and its like. Then: harness "
-                f"prepare --wheels {wheels}"
-            )
+    def _compile(self, folder: Path, lock: int, stop: threading.Event) -> None:
+        """Compile on every core what pip did not. A file that does not compile is left, as pip
+        would leave it."""
+        python = str(folder / "bin" / "python")
+        command = [python, "-I", "-m", "compileall", "-q", "-j", "0", str(folder)]
+        self._run(command, lock, stop, may_fail=True)
 
     def _record(self, packages: Sequence[Package], wheels: Path, found: dict[str, str]) -> None:
         """Write down what the new environment sees."""
@@ -277,7 +261,8 @@ class PythonEnvironment:
     @contextmanager
     def _alone(self, say: Callable[[str], None], stop: threading.Event) -> Iterator[int]:
         """Hold the environment's lock; its descriptor."""
-        path = self.folder.with_name(f"{self.folder.name}.lock")
+        folder = self.folder
+        path = folder.with_name(f"{folder.name}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -304,6 +289,7 @@ class PythonEnvironment:
         lock: int,
         stop: threading.Event,
         progress: Callable[[str], None] | None = None,
+        may_fail: bool = False,
     ) -> None:
         """Run a command to its end, in a session of its own: Ctrl-C is for this process to hear.
 
@@ -336,7 +322,7 @@ class PythonEnvironment:
                 os.killpg(process.pid, signal.SIGKILL)  # not yet waited for, so it is there
                 process.wait()
             reader.join()
-        if process.returncode != 0:
+        if process.returncode != 0 and not may_fail:
             raise self._not_made(command, process.returncode, last)
 
     def _given_up(self) -> EnvironmentMissing:
