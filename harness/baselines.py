@@ -18,6 +18,7 @@ from pathlib import Path
 
 from harness.errors import LogError, UsageError
 from harness.folder import read_manifest, write_text
+from harness.manifest import check_baselines
 from harness.suite import load_suite
 from harness.types import Passed
 
@@ -45,8 +46,8 @@ def time_baselines(
 ) -> list[OtherBaseline]:
     """Time every other baseline of these tasks (none: the suite's default ones).
 
-    folder: a comparison's, whose report is to show them. Raises UsageError, UnknownName,
-    InfraError, EnvironmentMissing.
+    folder: a comparison's, whose report is to show them; it must have been judged against the same
+    first ones. Raises UsageError, UnknownName, InfraError, EnvironmentMissing.
     """
     from harness.evaluate.local import LocalEvaluator
 
@@ -55,6 +56,8 @@ def time_baselines(
     if not any(len(task.baselines) > 1 for task in chosen):
         names = ", ".join(task.name for task in chosen)
         raise UsageError(f"There is one baseline only of {names}; expected a task with others.")
+    if folder is not None:
+        check_baselines(folder, {task.name: task.baselines[0].identity for task in chosen})
     found: list[OtherBaseline] = []
     evaluator = LocalEvaluator(suite_name)
     with closing(evaluator):

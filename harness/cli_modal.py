@@ -36,10 +36,11 @@ def deploy(
         int, typer.Option(min=1, help="The most of each function at once, for every comparison.")
     ] = 4 * CONTAINERS,
 ) -> None:
-    """Deploy the app that evaluates: an image with this code, and its functions.
+    """Deploy the app that evaluates: images with this code, and its functions.
 
-    Needs a token (MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or `modal token new`). Making the image
-    takes minutes the first time. Nothing runs, and no GPU is paid for, until a comparison asks.
+    Needs a token (MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or `modal token new`). Making the images
+    takes minutes the first time, and after a change of the code one GPU for about as long as
+    FlashInfer's kernels compile. Nothing else runs or is paid for until a comparison asks.
 
     Examples:
 

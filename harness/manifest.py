@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness import environment
@@ -15,7 +16,7 @@ from harness.config import ComparisonRequest, Resolved
 from harness.errors import UsageError
 from harness.evaluate import Evaluator
 from harness.folder import FORMAT, manifest_path, read_manifest, write_text
-from harness.suite import load_suite
+from harness.suite import baseline_in_words, load_suite
 from harness.taskcard import card_to_json, make_card
 from harness.types import JsonObject
 
@@ -31,6 +32,8 @@ def write_comparison(
     # Times belong to the machine that judges, which may not be this one.
     machine = described.pop("machine", None) or environment.fingerprint()
     packages = environment.packages() | described.pop("packages", {})
+    theirs = described.pop("notes", {})
+    notes = {name: dict(theirs.get(name, suite.task(name).notes)) for name in resolved.tasks}
     cards = {
         name: card_to_json(
             make_card(
@@ -58,9 +61,7 @@ def write_comparison(
             if needed is not None and needed.ready
         },
         "git": environment.git_state(),
-        "notes": {
-            name: dict(suite.task(name).notes) for name in resolved.tasks if suite.task(name).notes
-        },
+        "notes": {name: said for name, said in notes.items() if said},
         "cards": cards,
     }
     write_text(manifest_path(folder), json.dumps(data, indent=1, allow_nan=False) + "\n")
@@ -71,6 +72,7 @@ def check_evaluator(folder: Path, evaluator: Evaluator) -> None:
     device than this evaluator would: results of both must not stand in one report."""
     there = read_manifest(folder)["evaluator"]
     here = json.loads(json.dumps(evaluator.describe()))
+    check_baselines(folder, here["baselines"])
     known = [name for name in _MEASURED_BY if there.get(name) and here.get(name)]
     names = [name for name in known if there[name] != here[name]]
     if names:
@@ -79,6 +81,22 @@ def check_evaluator(folder: Path, evaluator: Evaluator) -> None:
             f"({', '.join(names)} differ), so its results do not compare with new ones. Begin "
             "again in another folder (--runs, RUNS=), or go on with the version that began it."
         )
+
+
+def check_baselines(folder: Path, here: Mapping[str, Sequence[str]]) -> None:
+    """Raise UsageError where a task of the comparison in `folder` was judged against another
+    baseline than here. here: `Baseline.identity` by task. Older manifests have names alone."""
+    manifest = read_manifest(folder)
+    begun = manifest["evaluator"].get("baselines", {})
+    for task, card in manifest["cards"].items():
+        was = begun.get(task, [card["baseline"]])
+        if was != list(here[task])[: len(was)]:
+            raise UsageError(
+                f"{folder} was judged against {baseline_in_words(was)} on {task}, here it would be "
+                f"against {baseline_in_words(here[task])}: speedups over both do not compare. "
+                "Install what the baseline needs, in that version (on Modal: deploy the code that "
+                "the comparison was begun with), or begin again in another folder (--runs, RUNS=)."
+            )
 
 
 def write_device_lock(folder: Path, evaluator: Evaluator) -> str | None:

@@ -16,7 +16,7 @@ that listing tasks does not wait for it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from harness.design_space import DesignSpace
 from harness.errors import UnknownName, UsageError
 from harness.loading import load
-from harness.types import Language, Workload
+from harness.types import Language, Workload, content_hash
 
 if TYPE_CHECKING:
     import torch
@@ -154,6 +154,17 @@ class Baseline:
     source: str
     language: Language = "python"
 
+    @property
+    def identity(self) -> list[str]:
+        """[name, version, hash of the program]: what a score that is relative to it depends on."""
+        return [self.name, self.version, content_hash(self.source)]
+
+
+def baseline_in_words(identity: Sequence[str]) -> str:
+    """A baseline's identity for a message. Of an old manifest the name alone is known."""
+    name, *rest = identity
+    return f"{name} {rest[0]} (program {rest[1][:8]})" if rest else name
+
 
 class Task(ABC):
     """One problem: the attributes that both kinds of task share, constants of the task; bump
@@ -243,13 +254,20 @@ class TorchTask(Task):
 @dataclass(frozen=True)
 class Suite:
     """A named set of tasks. default_tasks: what `make compare` runs when TASKS is not given.
-    language: what candidates are written in unless the user says otherwise."""
+    language: what candidates are written in unless the user says otherwise.
+
+    packages: what its baselines need beyond torch, as pip takes it, with versions. prepare: the
+    module that makes these ready, run once as `python -m` on a machine with a GPU. An image that
+    is made ahead has both (harness/evaluate/modal); elsewhere the user sees to them, and a suite
+    does without where they are missing."""
 
     name: str
     title: str
     tasks: tuple[Task, ...]
     default_tasks: tuple[str, ...]
     language: Language
+    packages: tuple[str, ...] = ()
+    prepare: str | None = None
 
     @property
     def device(self) -> Device:

@@ -20,7 +20,8 @@ from harness.types import JsonObject, Language
 def make_card(
     suite: str, task: Task, language: Language, interface: str, evaluator: JsonObject
 ) -> TaskCard:
-    """The card of a task. interface: Evaluator.header; evaluator: Evaluator.describe."""
+    """The card of a task. interface: Evaluator.header; evaluator: Evaluator.describe, whose
+    baseline it names: which one a task has may depend on the machine that judges."""
     return TaskCard(
         name=task.name,
         suite=suite,
@@ -33,7 +34,7 @@ def make_card(
             )
         ),
         start_source=task.start(language),
-        baseline=task.baselines[0].name,
+        baseline=evaluator["baselines"][task.name][0],
         workloads=tuple(workload.name for workload in task.search),
     )
 

@@ -71,6 +71,7 @@ class FakeModal:
         self.requests: dict[str, list[Any]] = defaultdict(list)
         self.calls: dict[str, Call] = {}
         self.functions: dict[str, api_pb2.Function] = {}
+        self.images: dict[str, api_pb2.Image] = {}
         self.apps: dict[str, dict[str, str]] = {}  # name -> {function: id}
         self.blobs: dict[str, bytes] = {}
         self.running = self.most_running = 0
@@ -98,6 +99,12 @@ class FakeModal:
         self.run, self.faults = run, {}
         self.calls.clear()
         self._numbers = itertools.count(1)
+
+    def layers(self, image_id: str) -> list[api_pb2.Image]:
+        """The layers of an image, the first one first."""
+        image = self.images[image_id]
+        below = [layer for base in image.base_images for layer in self.layers(base.image_id)]
+        return [*below, image]
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -264,16 +271,16 @@ class _Answers:
     def MountPutFile(self, _):
         return api_pb2.MountPutFileResponse(exists=True)
 
-    def ImageGetOrCreate(self, _):
+    def ImageGetOrCreate(self, request):
+        image_id = self.fake.new_id("im")
+        self.fake.images[image_id] = request.image
         result = api_pb2.GenericResult(status=SUCCESS)
         metadata = known(
             api_pb2.ImageMetadata,
             image_builder_version="2025.06",
             python_version_info="Python 3.12.3",
         )
-        return api_pb2.ImageGetOrCreateResponse(
-            image_id=self.fake.new_id("im"), result=result, metadata=metadata
-        )
+        return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=result, metadata=metadata)
 
     def FunctionPrecreate(self, request):
         function_id = request.existing_function_id or self.fake.new_id("fu")

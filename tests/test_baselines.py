@@ -45,6 +45,16 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
         read_baselines(tmp_path)
 
 
+def test_a_comparison_that_was_judged_against_another_baseline_is_refused(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path, Plan())
+    data = json.loads((folder / "comparison.json").read_text())
+    data["cards"] = {"trimul@spec": {"baseline": "FlashInfer"}}
+    (folder / "comparison.json").write_text(json.dumps(data))
+    with pytest.raises(UsageError, match=r"judged against FlashInfer on trimul@spec, here"):
+        time_baselines("trimul", ["trimul@spec"], folder, print)
+    assert not (folder / "baselines.json").exists()
+
+
 def test_a_suite_without_other_baselines_is_told() -> None:
     with pytest.raises(UsageError, match="one baseline only"):
         time_baselines("tests.toy_suite:suite", [], None, print)

@@ -76,11 +76,11 @@ def base_of(fake: FakeModal) -> list[str]:
 
 
 def test_an_image_is_made_by_tag_until_its_digest_was_recorded(registry: str) -> None:
-    assert pins.image_facts(pins.reference())["digest"] == "unpinned"
+    assert pins.image_facts(pins.reference(), on_gpu=False)["digest"] == "unpinned"
     assert pins.pin(tokens=f"{registry}/token", registry=registry) == DIGEST
     with service(ToyContainer()) as fake:
         assert base_of(fake) == [f"FROM nvidia/cuda@{DIGEST}"]
-    assert pins.image_facts(pins.reference())["digest"] == DIGEST
+    assert pins.image_facts(pins.reference(), on_gpu=False)["digest"] == DIGEST
 
 
 def test_a_registry_that_does_not_answer_records_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from harness.evaluate.modal import remote
@@ -59,6 +61,17 @@ def test_an_unknown_task_is_a_refusal_and_no_verdict() -> None:
     assert "nothing" in answer.message
 
 
+def test_another_baseline_than_the_answer_would_be_said_to_have_is_a_refusal() -> None:
+    work = Work("evaluate", SUITE, "toy", (start(),), SETTINGS, b"s" * 32)
+    (name, version, program) = load_suite(SUITE).task("toy").baselines[0].identity
+    for other in (("FlashInfer", version, program), (name, version, "0" * 16)):
+        answer = ask(dataclasses.replace(work, baseline=other))
+        assert answer.refusal == "baseline"
+        assert f"expected {other[0]} 1 (program {other[2][:8]})" in answer.message
+        assert f"has {name} {version} (program {program[:8]})" in answer.message
+    assert ask(dataclasses.replace(work, baseline=(name, version, program))).refusal is None
+
+
 BARE = Isolation("none", ("gVisor has neither",), 0, False)
 
 
@@ -88,6 +101,9 @@ def test_the_examination_holds_the_doctors_findings() -> None:
     subjects = [finding["subject"] for finding in answer.result["doctor"]]
     assert subjects == ["machine", "compiler", "isolation"]
     assert answer.result["described"]["device"] == "cpu"
+    task = load_suite(SUITE).task("toy")
+    assert answer.result["described"]["baselines"] == {"toy": task.baselines[0].identity}
+    assert answer.result["notes"] == {"toy": dict(task.notes)}
 
 
 def test_triton_kernels_are_built_without_a_gpu_for_another_container() -> None:

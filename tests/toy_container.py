@@ -55,12 +55,15 @@ class NamedToyEvaluator(ToyEvaluator):
 
 
 class ToyContainer:
-    """Answers requests at once. seconds: how long each takes. requests: what was asked."""
+    """Answers requests at once. seconds: how long each takes. requests: what was asked. described,
+    notes: what an examination finds otherwise than on this machine."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.evaluator = NamedToyEvaluator()
         self.seconds = seconds
         self.requests: list[JsonObject] = []
+        self.described: JsonObject = {}
+        self.notes: JsonObject = {}
         self.gate = threading.Event()
         self.gate.set()
 
@@ -88,14 +91,17 @@ class ToyContainer:
     def confirm(self, body: JsonObject) -> JsonObject:
         candidates = [Candidate(**entry) for entry in body["candidates"]]
         confirmation = self.evaluator.confirm(body["task"], candidates)
+        confirmation = dataclasses.replace(confirmation, baseline=body["baseline"][0])
         return {"confirmation": confirmation_to_json(confirmation)}
 
     def examine(self, body: JsonObject) -> JsonObject:
+        evaluator = dataclasses.replace(self.evaluator, suite=body["suite"])
         return {
-            "described": self.evaluator.describe(),
+            "described": evaluator.describe() | self.described,
             "doctor": [],
             "machine": {"cpu": "toy"},
             "packages": {"torch": "toy", "triton": None, "numpy": "toy"},
+            "notes": self.notes,
         }
 
     def build(self, body: JsonObject) -> JsonObject:

@@ -87,7 +87,14 @@ class ToyEvaluator:
         return f"// interface of {load_suite(self.suite).task(task).name} in {language}"
 
     def describe(self) -> JsonObject:
-        return {"level": "live", "device": "toy", "isolation": {"way": "none"}, "settings": {}}
+        baselines = {task.name: task.baselines[0].identity for task in load_suite(self.suite).tasks}
+        return {
+            "level": "live",
+            "device": "toy",
+            "isolation": {"way": "none"},
+            "settings": {},
+            "baselines": baselines,
+        }
 
     def close(self) -> None:
         self.closed = True

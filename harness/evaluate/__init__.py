@@ -37,7 +37,9 @@ class Evaluator(Protocol):
         ...
 
     def describe(self) -> JsonObject:
-        """For the manifest: level, isolation in force, machine fingerprint, settings, peaks."""
+        """For the manifest: level, isolation in force, machine fingerprint, settings, peaks, and
+        `baselines`: of each task what it judges against (`Baseline.identity`). A judge on another
+        machine also has `machine`, `packages` and the tasks' `notes` of that one."""
         ...
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from harness.errors import EnvironmentMissing
 from harness.evaluate import EVALUATOR_PROTOCOL
 from harness.evaluate.settings import EvaluatorSettings
 from harness.suite import Task
-from harness.types import JsonObject, Phase, Workload, content_hash
+from harness.types import JsonObject, Phase, Workload
 
 
 def conditions(
@@ -37,14 +37,13 @@ def conditions(
 ) -> JsonObject:
     """What every answer depends on, wherever it was measured; a key needs what it was measured on
     besides. candidates: their ids."""
-    baseline = task.baselines[0]
     return {
         "candidates": list(candidates),
         "suite": suite_name,
         "task": [task.name, task.version],
         "workloads": [[w.name, dict(w.axes)] for w in workloads],
         "phase": phase.value,
-        "baseline": [baseline.name, baseline.version, content_hash(baseline.source)],
+        "baseline": task.baselines[0].identity,
         "settings": settings.to_json(),
         "protocol": EVALUATOR_PROTOCOL,
     }

@@ -153,6 +153,7 @@ class LocalEvaluator:
             "trust_candidates": self._trusted,
             "settings": self._settings.to_json(),
             "protocol": EVALUATOR_PROTOCOL,
+            "baselines": {task.name: task.baselines[0].identity for task in self._suite.tasks},
             "cache_hits": self._hits,
             "cache_misses": self._misses,
             **self._backend.describe(),

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from harness.suite import Baseline
 
 PINNED = "0.6.4"
-INSTALL = f"pip install 'flashinfer-python=={PINNED}', then python -m suites.flashinfer.prepare"
+REQUIREMENT = f"flashinfer-python=={PINNED}"
+INSTALL = f"pip install '{REQUIREMENT}', then python -m suites.flashinfer.prepare"
 
 # FlashInfer asks for the user's home and makes folders below its workspace when it is imported; a
 # worker has only this one.

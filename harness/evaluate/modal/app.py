@@ -1,4 +1,8 @@
-"""The app on Modal: one image that carries this code, and one function for each kind of request.
+"""The app on Modal: two images that carry this code, and one function for each kind of request.
+
+Functions with a GPU have an image of their own, in which the suites' baselines were made ready on
+such a GPU (FlashInfer's kernels, compiled): containers have no network, and workers no compiler.
+Its first layers are the other image's, so that Modal makes these once.
 
 Covered: what each function is given (options.py), how it is shut in, deploying it, finding it.
 Not covered: calling it (calls.py).
@@ -23,19 +27,28 @@ from harness.evaluate.modal.options import FUNCTIONS, STARTUP_SECONDS
 from harness.evaluate.modal.requests import PACKAGES, SUFFIXES
 
 HOME = "/harness"  # of the code in the image
+COMPILERS = 8  # at once: an image is made on a machine of unknown memory, and nvcc takes GiBs
 
 
-def image() -> modal.Image:
-    """The image: CUDA's compiler, Python, torch and Triton by version, and this code."""
-    root = Path(harness.__file__).resolve().parents[1]
-    made = (
+def images(gpu: str) -> dict[bool, modal.Image]:
+    """The image of the functions without a GPU (False) and with one (True): CUDA's compiler,
+    Python, torch and Triton by version, and this code. gpu: rented while the second is made."""
+    base = (
         modal.Image.from_registry(pins.reference(), add_python=pins.PYTHON)
         .entrypoint([])
         .apt_install("g++")
         .pip_install(*pins.TORCH, index_url=pins.TORCH_INDEX)
         .pip_install(*pins.PACKAGES)
-        .env({"PYTHONPATH": HOME, remote.IMAGE_VARIABLE: pins.reference()})
     )
+    # Named again, so that nothing else takes the place of these versions.
+    more = base.pip_install(*pins.gpu_packages(), *pins.TORCH, *pins.PACKAGES)
+    prepare = [f"MAX_JOBS={COMPILERS} python -m {module}" for module in pins.preparations()]
+    return {False: _with_code(base), True: _with_code(more).run_commands(*prepare, gpu=gpu)}
+
+
+def _with_code(made: modal.Image) -> modal.Image:
+    root = Path(harness.__file__).resolve().parents[1]
+    made = made.env({"PYTHONPATH": HOME, remote.IMAGE_VARIABLE: pins.reference()})
     for package in PACKAGES:
         made = made.add_local_dir(root / package, f"{HOME}/{package}", copy=True, ignore=_left_out)
     return made
@@ -48,11 +61,11 @@ def _left_out(path: Path) -> bool:
 def make_app(name: str, gpu: str, containers: int) -> modal.App:
     """The app, not deployed. containers: the most of each function that Modal may run at once."""
     app = modal.App(name)
-    carried = image()
+    made = images(gpu)
     for function in FUNCTIONS:
         app.function(
             name=function.name,
-            image=carried,
+            image=made[function.on_gpu],
             gpu=gpu if function.on_gpu else None,
             cpu=function.cores,
             memory=int(function.memory_gib * 1024),

@@ -9,7 +9,7 @@ What may go wrong, and what is done:
 | the result is no longer kept | OutputExpiredError | called again |
 | quota, rate limit | RESOURCE_EXHAUSTED | waited, called again |
 | the network, the service | UNAVAILABLE, connection lost | the same call is asked again |
-| no or a bad token, no app, an app of another version | AuthError, NOT_FOUND, a refusal | stops |
+| a bad or no token; no app, one of other code or baseline | AuthError, NOT_FOUND, refusal | stops |
 
 After `attempts` calls it is an InfraError: the run pauses, uncharged. A call whose answer was not
 seen stays open in the ledger, and the next attempt, or a resumed comparison, waits for that one
@@ -233,6 +233,13 @@ class Calls:
                 raise InfraError(
                     f"The app {self._options.app!r} on Modal was deployed from other code: "
                     f"{answer.message}. Run `harness modal deploy`."
+                )
+            if answer.refusal == "baseline":
+                raise InfraError(
+                    f"The app {self._options.app!r} on Modal judges against another baseline than "
+                    f"this comparison: {answer.message}. Its image was made anew meanwhile, or not "
+                    "as this code makes it. Run `harness modal deploy` to make it so, or begin "
+                    "again in another folder."
                 )
             if answer.refusal is not None:
                 raise _Failed(f"the container refused: {answer.message}.")

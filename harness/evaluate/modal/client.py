@@ -41,7 +41,7 @@ from harness.evaluate.modal.requests import (
     request_secret,
 )
 from harness.evaluate.settings import EvaluatorSettings
-from harness.suite import Task, load_suite
+from harness.suite import Suite, Task, load_suite
 from harness.types import (
     Candidate,
     Confirmation,
@@ -58,7 +58,7 @@ from harness.types import (
 )
 
 _AHEAD: tuple[Language, ...] = ("triton", "cuda")  # of a GPU suite: compiled without a GPU
-_JUDGES_WITH = ("torch", "triton", "numpy")
+_JUDGES_WITH = ("torch", "triton", "numpy", "apache-tvm-ffi")
 _ANYWHERE: tuple[Language, ...] = ("cpp", "python")
 _ON_GPU: tuple[Language, ...] = ("triton", "python", "cuda")
 
@@ -100,6 +100,7 @@ class ModalEvaluator:
         self._lock = threading.Lock()
         self._hits = self._misses = 0
         self._examined = self._examine()
+        self._baselines = self._examined["described"]["baselines"]
 
     def close(self) -> None:
         """Nothing of this machine's is left: containers end with their request."""
@@ -127,12 +128,13 @@ class ModalEvaluator:
             "cache_hits": self._hits,
             "cache_misses": self._misses,
             "machine": examined["machine"],
+            "notes": examined["notes"],
             "packages": {n: examined["packages"].get(n) for n in _JUDGES_WITH},
             "modal": {
                 "app": self._options.app,
                 "gpu": self._options.gpu if self._on_gpu else None,
                 "version": code_version(),
-                "image": image_facts(examined["container"]["image"]),
+                "image": image_facts(examined["container"]["image"], on_gpu=self._on_gpu),
                 "outer_sandbox": "a container for each request, without network and without keys",
                 "doctor": examined["doctor"],
                 "containers": self._options.containers,
@@ -169,10 +171,11 @@ class ModalEvaluator:
         ordered = [unique[name] for name in sorted(unique)]
         workloads = (*known.final, *known.tests, *known.held_out)
         key = self._key(known, workloads, Phase.CONFIRM, [c.id for c in ordered])
+        baseline = self._baselines[known.name][0]
 
         def read(answer: Answer) -> JsonObject:
             record = {**answer.result, "container": answer.container}
-            _confirmation(record, known, ordered)
+            _confirmation(record, known, ordered, baseline)
             return record
 
         def make() -> JsonObject:
@@ -181,7 +184,7 @@ class ModalEvaluator:
 
         record, hit = self._cache.get_or_make(key, make)
         self._count(hit)
-        return replace(_confirmation(record, known, ordered), cached=hit)
+        return replace(_confirmation(record, known, ordered, baseline), cached=hit)
 
     def _call(
         self,
@@ -204,6 +207,7 @@ class ModalEvaluator:
             request_secret(self._secret, key),
             self._options.device if self._on_gpu else None,
             builds,
+            tuple(self._baselines[task.name]),
         )
         record, _ = self._calls.run(key, name, work, read)
         return record
@@ -260,8 +264,9 @@ class ModalEvaluator:
         )
 
         def read(answer: Answer) -> JsonObject:
-            if not {"described", "doctor", "machine", "packages"} <= set(answer.result):
+            if not {"described", "doctor", "machine", "packages", "notes"} <= set(answer.result):
                 raise BadAnswer("it is no examination")
+            _check_baselines(answer.result["described"], self._suite)
             return {**answer.result, "container": answer.container}
 
         name: FunctionName = "evaluate_gpu" if self._on_gpu else "evaluate_cpu"
@@ -279,14 +284,27 @@ class ModalEvaluator:
         self, task: Task, workloads: Sequence[Workload], phase: Phase, candidates: Sequence[str]
     ) -> str:
         """What a cached answer depends on. Not on the machine: which container comes is not known
-        before; its device is of the named kind, and what else it is, is in the record."""
+        before; its device is of the named kind, and what else it is, is in the record. The baseline
+        is the container's, which may have packages that this machine lacks."""
         asked = conditions(self._suite_name, task, workloads, phase, candidates, self._settings)
-        return content_hash(canonical_json(asked | {"modal": self._options.identity()}))
+        there = {"baseline": self._baselines[task.name], "modal": self._options.identity()}
+        return content_hash(canonical_json(asked | there))
 
     def _count(self, hit: bool) -> None:
         with self._lock:
             self._hits += hit
             self._misses += not hit
+
+
+def _check_baselines(described: JsonObject, suite: Suite) -> None:
+    """Raises BadAnswer where it does not say of each task what is judged against there."""
+    try:
+        for task in suite.tasks:
+            name, version, program = described["baselines"][task.name]
+            if not all(isinstance(part, str) for part in (name, version, program)):
+                raise BadAnswer(f"the baseline of {task.name} is not given in words")
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadAnswer(f"it does not say which baselines there are: {error!r}") from error
 
 
 def _evaluation(record: JsonObject, task: Task, candidate: Candidate) -> Evaluation:
@@ -309,8 +327,10 @@ def _evaluation(record: JsonObject, task: Task, candidate: Candidate) -> Evaluat
     return replace(evaluation, samples_us=samples)
 
 
-def _confirmation(record: JsonObject, task: Task, candidates: Sequence[Candidate]) -> Confirmation:
-    """Raises BadAnswer where the record is not of these candidates."""
+def _confirmation(
+    record: JsonObject, task: Task, candidates: Sequence[Candidate], baseline: str
+) -> Confirmation:
+    """Raises BadAnswer where the record is not of these candidates beside this baseline."""
     try:
         confirmation = confirmation_from_json({**record["confirmation"], "cached": False})
     except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -318,4 +338,6 @@ def _confirmation(record: JsonObject, task: Task, candidates: Sequence[Candidate
     found = sorted(finalist.candidate_id for finalist in confirmation.finalists)
     if confirmation.task != task.name or found != [c.id for c in candidates]:
         raise BadAnswer("it is the confirmation of other candidates")
+    if confirmation.baseline != baseline:
+        raise BadAnswer(f"it is relative to {confirmation.baseline}, expected {baseline}")
     return confirmation

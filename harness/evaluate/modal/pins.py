@@ -5,9 +5,11 @@ digest the tag has now and keeps it in HARNESS_CACHE/modal/pins.json; from the n
 the image is made from that digest. Until then it is shown as "unpinned": nothing is assumed.
 
 The versions are those with which this project's evaluator was run on an H100 (docs/measurements).
+Images with a GPU also hold what the shipped suites' baselines need, in the suites' own versions.
 
 Covered: the reference, the packages, the digest of a public image on Docker Hub.
-Not covered: versions of the Ubuntu packages (g++), which are the base image's and its archive's.
+Not covered: versions of the Ubuntu packages (g++), which are the base image's and its archive's,
+and of what the suites' packages need in turn, but for torch, Triton and numpy.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import httpx
 from harness.errors import EnvironmentMissing, LogError
 from harness.folder import write_text
 from harness.foreign.environments import cache_folder
+from harness.suite import SUITES, Suite, load_suite
 from harness.types import JsonObject
 
 REPOSITORY, TAG = "nvidia/cuda", "13.0.1-devel-ubuntu24.04"
@@ -43,6 +46,20 @@ _KINDS = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
+
+
+def gpu_packages() -> list[str]:
+    """What the baselines of the shipped suites on a GPU need beyond torch, with versions."""
+    return list(dict.fromkeys(package for suite in _gpu_suites() for package in suite.packages))
+
+
+def preparations() -> list[str]:
+    """The modules that make these baselines ready, on a GPU."""
+    return list(dict.fromkeys(suite.prepare for suite in _gpu_suites() if suite.prepare))
+
+
+def _gpu_suites() -> list[Suite]:
+    return [suite for suite in map(load_suite, SUITES) if suite.device != "cpu"]
 
 
 def pins_path() -> Path:
@@ -70,15 +87,16 @@ def reference() -> str:
     return f"{REPOSITORY}@{digest}" if digest else f"{REPOSITORY}:{TAG}"
 
 
-def image_facts(deployed: str | None) -> JsonObject:
-    """For the manifest. deployed: the reference that a container says it was made from."""
+def image_facts(deployed: str | None, *, on_gpu: bool) -> JsonObject:
+    """For the manifest. deployed: the reference that a container says it was made from. on_gpu:
+    whether it is the image of the functions that have one."""
     digest = _DIGEST.search(deployed or "")
     return {
         "base": f"{REPOSITORY}:{TAG}",
         "deployed": deployed,
         "digest": digest.group() if digest else UNPINNED,
         "python": PYTHON,
-        "packages": [*TORCH, *PACKAGES],
+        "packages": [*TORCH, *PACKAGES, *(gpu_packages() if on_gpu else ())],
     }
 
 

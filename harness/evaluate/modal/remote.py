@@ -37,7 +37,7 @@ from harness.evaluate.program import parent_environment
 from harness.evaluate.sandbox import Isolation, probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.triton_build import TritonBuilder
-from harness.suite import load_suite
+from harness.suite import baseline_in_words, load_suite
 from harness.types import (
     Candidate,
     JsonObject,
@@ -124,7 +124,8 @@ def answer(request: bytes, open_evaluator: OpenEvaluator = fresh_evaluator) -> b
 
 
 def _check(body: JsonObject, container: JsonObject) -> None:
-    """Raise Refused where another version asks, or the device is another than was asked for."""
+    """Raise Refused where another version asks, or the device or the task's baseline is another
+    than was asked for."""
     if body["version"] != code_version():
         raise Refused("version", f"the app is of version {code_version()}")
     names = [str(gpu["name"]) for gpu in container["gpus"]]
@@ -136,6 +137,14 @@ def _check(body: JsonObject, container: JsonObject) -> None:
         memory = container["gpus"][0]["memory_mib"] or 0
         if not least <= memory <= most:
             raise Refused("wrong_gpu", f"the container has {names[0]} with {memory} MiB")
+    if body["baseline"]:
+        baseline = load_suite(body["suite"]).task(body["task"]).baselines[0].identity
+        if baseline != body["baseline"]:
+            raise Refused(
+                "baseline",
+                f"expected {baseline_in_words(body['baseline'])} as the baseline of "
+                f"{body['task']}, the container has {baseline_in_words(baseline)}",
+            )
 
 
 def check_multiprocessors(gpu: str | None, device: JsonObject) -> None:
@@ -197,6 +206,7 @@ def _examine(body: JsonObject, evaluator: LocalEvaluator) -> JsonObject:
         "doctor": [asdict(finding) for finding in examine_machine()],
         "machine": fingerprint(),
         "packages": packages(),
+        "notes": {task.name: dict(task.notes) for task in load_suite(body["suite"]).tasks},
     }
 
 

@@ -16,14 +16,14 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import harness
 from harness.evaluate import EVALUATOR_PROTOCOL
 from harness.types import Candidate, JsonObject, content_hash
 
 Operation = Literal["evaluate", "confirm", "build", "examine", "version"]
-Refusal = Literal["wrong_gpu", "version", "harness"]
+Refusal = Literal["wrong_gpu", "version", "baseline", "harness"]
 
 MAX_ANSWER_BYTES = 64 << 20
 PACKAGES = ("harness", "suites")  # what the image carries: methods and reports stay here
@@ -38,8 +38,9 @@ class BadAnswer(ValueError):
 class Work:
     """One request. gpu: what the device's name must contain, or None on a CPU. secret: of this
     request alone, so that a container never holds what another one's inputs derive from. builds:
-    files of the build folder, by name, in hexadecimal digits. capability_of, phase: of a build,
-    for which GPU and for which workloads."""
+    files of the build folder, by name, in hexadecimal digits. baseline: what the answer will be
+    said to be relative to (`Baseline.identity`), so the container must judge against no other.
+    capability_of, phase: of a build, for which GPU and for which workloads."""
 
     operation: Operation
     suite: str = ""
@@ -49,6 +50,7 @@ class Work:
     secret: bytes = b""
     gpu: str | None = None
     builds: dict[str, str] = field(default_factory=dict, hash=False)
+    baseline: tuple[str, ...] = ()
     capability_of: str = ""
     phase: str = "search"
 
@@ -64,6 +66,7 @@ class Work:
             "secret": self.secret.hex(),
             "gpu": self.gpu,
             "builds": self.builds,
+            "baseline": self.baseline,
             "capability_of": self.capability_of,
             "phase": self.phase,
         }
@@ -114,7 +117,7 @@ def answer_from_bytes(data: object) -> Answer:
     body = decode(data)
     try:
         refusal = body["refusal"]
-        if refusal not in ("wrong_gpu", "version", "harness", None):
+        if refusal is not None and refusal not in get_args(Refusal):
             raise BadAnswer(f"it refuses with {refusal!r}")
         answer = Answer(body["result"], refusal, str(body["message"])[:2000], body["container"])
         if not (isinstance(answer.result, dict) and 0 <= answer.seconds < 1e6):
