@@ -103,6 +103,17 @@ def test_on_a_gpu_a_small_lie_in_every_call_shows_in_the_lower_quartile() -> Non
         )
 
 
+def test_on_a_gpu_a_confirmation_leaves_the_smaller_lies_to_calls_back_to_back() -> None:
+    def calls(beyond_us: int) -> list[Clocks]:
+        return [call((320 + 300 + beyond_us) * 1000, 300_000)] * 10
+
+    with pytest.raises(CandidateFailure, match="resolution 4"):
+        check_event_clocks({WORKLOAD: (calls(62), ON_A_GPU)}, SETTINGS)
+    check_event_clocks({WORKLOAD: (calls(62), ON_A_GPU)}, SETTINGS, confirmed=True)
+    with pytest.raises(CandidateFailure, match="resolution [67]"):
+        check_event_clocks({WORKLOAD: (calls(90), ON_A_GPU)}, SETTINGS, confirmed=True)
+
+
 def test_on_a_gpu_of_few_calls_the_one_that_was_delayed_least_counts() -> None:
     honest, delayed = call(320_000 + 300_000, 300_000), call(2_320_000 + 300_000, 300_000)
     check_event_clocks({WORKLOAD: ([honest, delayed], ON_A_GPU)}, SETTINGS)

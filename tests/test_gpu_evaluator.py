@@ -149,21 +149,22 @@ def judge() -> Iterator[Judge]:
     process.close()
 
 
+@pytest.mark.parametrize("check", ["two_clocks", "ran_while_stopped"])
 @pytest.mark.parametrize(("disagreements", "passes"), [(1, True), (2, False)])
 def test_a_program_whose_clocks_disagree_is_evaluated_anew_in_a_fresh_process(
-    judge: Judge, monkeypatch: pytest.MonkeyPatch, disagreements: int, passes: bool
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, check: str, disagreements: int, passes: bool
 ) -> None:
     held: list[Timed] = []
 
     def check_clocks(timed: Timed) -> None:
         held.append(timed)
         if len(held) <= disagreements:
-            failure = CandidateFailure(Status.REJECTED, "two_clocks", f"disagreement {len(held)}")
+            failure = CandidateFailure(Status.REJECTED, check, f"disagreement {len(held)}")
             failure.workload = "rows5_n33"
             raise failure
 
     monkeypatch.setattr(judge.bench, "check_clocks", check_clocks)
-    verdict = judge.evaluate(f"{disagreements}", Program("python", TORCH.encode()))
+    verdict = judge.evaluate(f"{check} {disagreements}", Program("python", TORCH.encode()))
     outcome = verdict.outcome
     assert isinstance(outcome, Passed) == passes
     assert len(held) == min(disagreements, SETTINGS.gpu_disputes) + 1

@@ -135,7 +135,8 @@ class Session:
         assert program is not None
         assert isinstance(outcome, Passed)
         rng = self._judge.generator(finalists[best].candidate_id, "diagnosis")
-        looked_at = [workload for workload in self._task.final if workload in self._task.search]
+        final = self._task.final
+        looked_at = [workload for workload in final if workload in self._task.search] or final
         found = diagnose(self._bench, program, looked_at, rng)
         rows = with_figures(outcome.measurements, found, self._task)
         finalists[best] = replace(finalists[best], final=replace(outcome, measurements=rows))

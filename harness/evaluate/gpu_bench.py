@@ -189,7 +189,8 @@ class GpuBench(Bench):
             check_event_clocks(timed, self.settings)
 
     def check_confirmed(self, timed: Timed) -> None:
-        self.check_clocks(timed)
+        if self._driver is not None:
+            check_event_clocks(timed, self.settings, confirmed=True)
 
     def check_back_to_back(
         self,

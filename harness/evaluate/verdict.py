@@ -15,7 +15,7 @@ from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Failed, Passed, Stage, Status
 
 # What a disturbed machine, or a worker's bad place on it, can look like.
-_DISPUTED = ("two_clocks", "side_stream", "ran_while_held")
+_DISPUTED = ("two_clocks", "side_stream", "ran_while_held", "ran_while_stopped")
 
 Samples = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
 
