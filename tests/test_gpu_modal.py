@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(
     not any("H100" in str(gpu["name"]) for gpu in visible_gpus()), reason="needs an H100"
 )
 
+SUITE = "tests.toy_gpu_suite:large"
 BARE = Isolation("none", ("as in gVisor",), 0, False)
 
 
@@ -28,10 +29,19 @@ def ask(work: Work) -> Answer:
     return answer
 
 
-@pytest.mark.parametrize("sharing", ["ipc", "host"])
-@pytest.mark.parametrize("way", ["namespaces", "container", "none"])
+@pytest.mark.parametrize(
+    ("way", "sharing", "suite"),
+    [
+        *(
+            (way, sharing, SUITE)
+            for way in ("namespaces", "container", "none")
+            for sharing in ("ipc", "host")
+        ),
+        ("namespaces", "host", "trimul"),  # pins gigabytes
+    ],
+)
 def test_a_container_judges_on_a_gpu(
-    way: Way, sharing: str, monkeypatch: pytest.MonkeyPatch
+    way: Way, sharing: str, suite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = BARE if way == "none" else probe(way)
     if inner.way != way:
@@ -39,13 +49,13 @@ def test_a_container_judges_on_a_gpu(
     outer = inner if way == "namespaces" else BARE
     monkeypatch.setattr(remote, "probe", lambda force=None: inner if force else outer)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    task = load_suite("trimul").task("trimul@spec")
+    task = load_suite(suite).task(load_suite(suite).default_tasks[0])
     start = (Candidate("triton", task.start("triton")),)
     settings = EvaluatorSettings().to_json() | {"gpu_sharing": sharing}
-    built = ask(Work("build", "trimul", task.name, start, settings, capability_of="H100"))
+    built = ask(Work("build", suite, task.name, start, settings, capability_of="H100"))
     builds = built.result["builds"]
     assert len(builds) == 2
-    answer = ask(Work("evaluate", "trimul", task.name, start, settings, b"s" * 32, "H100", builds))
+    answer = ask(Work("evaluate", suite, task.name, start, settings, b"s" * 32, "H100", builds))
     evaluation = evaluation_from_json(answer.result["evaluation"])
     assert evaluation.passed, evaluation.feedback
     assert answer.container["isolation"] == way
