@@ -110,7 +110,7 @@ def test_on_a_gpu_a_confirmation_leaves_the_smaller_lies_to_calls_back_to_back()
     with pytest.raises(CandidateFailure, match="resolution 4"):
         check_event_clocks({WORKLOAD: (calls(62), ON_A_GPU)}, SETTINGS)
     check_event_clocks({WORKLOAD: (calls(62), ON_A_GPU)}, SETTINGS, confirmed=True)
-    with pytest.raises(CandidateFailure, match="resolution [67]"):
+    with pytest.raises(CandidateFailure, match=r"resolution [67]"):
         check_event_clocks({WORKLOAD: (calls(90), ON_A_GPU)}, SETTINGS, confirmed=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import EnvironmentMissing, UsageError
+from harness.errors import EnvironmentMissing, InfraError, UsageError
 from harness.evaluate.confirmation import Session, _Entry
 from harness.evaluate.judge import Judge
 from harness.evaluate.judge_process import JudgeProcess
@@ -16,6 +16,7 @@ from harness.evaluate.program import CandidateFailure, Program, Timed
 from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
+from harness.evaluate.verdict import Verdict
 from harness.types import Candidate, Failed, Passed, Stage, Status
 from tests.toy_gpu_suite import START, TORCH
 
@@ -193,6 +194,90 @@ def test_a_program_that_is_wrong_is_not_evaluated_anew(
     wrong = Program("python", TORCH.replace("inputs.scale", "1").encode())
     assert not isinstance(judge.evaluate("wrong", wrong).outcome, Passed)
     assert started == [wrong]
+
+
+def test_a_second_evaluation_has_time_of_its_own_or_is_not_begun(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = Failed(Status.REJECTED, Stage.TIMING, "two_clocks", "off")
+    asked: list[int] = []
+
+    def evaluate(candidate_id: str, program: Program, again: int = 0) -> Verdict:
+        asked.append(again)
+        return Verdict(failure, seconds)
+
+    monkeypatch.setattr(judge, "_evaluate", evaluate)
+    for share, times in ((0.4, [0, 1]), (0.6, [0])):
+        asked.clear()
+        seconds = share * SETTINGS.evaluation_seconds
+        verdict = judge.evaluate("slow", Program("python", b""))
+        assert verdict.outcome == failure
+        assert asked == times
+        assert verdict.device_seconds == pytest.approx(len(times) * seconds)
+
+
+class _Fails:
+    """A baseline's worker that cannot be bound on some of its tries."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *tries: int) -> None:
+        self.seen = 0
+        bind = Side.bind
+
+        def failing(side: Side, *others: Any) -> None:
+            if side.program.baseline:
+                self.seen += 1
+                if self.seen in tries:
+                    raise CandidateFailure(Status.RUNTIME_ERROR, "bind", "out of memory")
+            bind(side, *others)
+
+        monkeypatch.setattr(Side, "bind", failing)
+
+
+def test_a_program_beside_which_the_baseline_fails_twice_is_told_so(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program("python", TORCH.encode())
+    alone = len(judge.task.search)
+    _Fails(monkeypatch, 1)
+    assert isinstance(judge.evaluate("once", program).outcome, Passed)
+    _Fails(monkeypatch, 1, 2 + alone)
+    outcome = judge.evaluate("twice", program).outcome
+    assert isinstance(outcome, Failed)
+    assert outcome.check == "beside_the_baseline"
+    assert "works alone, but beside this program it failed: out of memory" in outcome.message
+
+
+def test_a_baseline_that_fails_alone_is_our_failure(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Fails(monkeypatch, *range(1, 100))
+    with pytest.raises(InfraError, match="The baseline torch of task scale_rows failed"):
+        judge.evaluate("ours", Program("python", TORCH.encode()))
+
+
+def test_a_baseline_that_fails_beside_a_group_is_tried_beside_each(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(judge.bench), "alive_at_once", 2)
+    _Fails(monkeypatch, 1)
+    program = Program("python", TORCH.encode())
+    confirmation = Session(judge, [(name, program) for name in "ab"]).run()
+    assert [type(f.final) for f in confirmation.finalists] == [Passed, Passed]
+    assert confirmation.blocks == SETTINGS.confirm_min_blocks
+
+
+def test_a_lone_finalist_that_runs_out_of_time_in_its_blocks_is_told_so() -> None:
+    slow = TORCH.replace("import torch", "import time").replace(
+        "    y =", "    time.sleep(0.05)\n    y ="
+    )
+    settings = EvaluatorSettings(
+        confirm_min_blocks=2, confirm_half_width=1e-9, evaluation_seconds=3, confirm_max_seconds=100
+    )
+    with LocalEvaluator(SUITE, settings=settings, device="interpreter") as evaluator:
+        confirmation = evaluator.confirm("scale_rows", [Candidate("python", slow)])
+    (finalist,) = confirmation.finalists
+    assert isinstance(finalist.final, Failed)
+    assert finalist.final.status is Status.TIMEOUT
 
 
 def test_finalists_that_share_a_device_are_timed_one_at_a_time_once_one_broke(

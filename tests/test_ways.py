@@ -30,6 +30,31 @@ extern "C" int run(const Inputs*, const Outputs*, void*, void*) {
 }
 """
 
+# Returns 77 if the folder of some other program can be read, 3 if none can, 5 if there is none.
+LOOKS_FOR_RIVALS = """
+#include "task.h"
+#include <climits>
+#include <cstdlib>
+#include <dirent.h>
+#include <string>
+extern "C" int run(const Inputs*, const Outputs*, void*, void*) {
+    char here[PATH_MAX];
+    if (!realpath(".", here)) return 4;
+    DIR* all = opendir("..");
+    if (!all) return 3;
+    int seen = 0;
+    while (dirent* entry = readdir(all)) {
+        std::string path = std::string("../") + entry->d_name;
+        char full[PATH_MAX];
+        if (path.find("harness-job-") == std::string::npos) continue;
+        if (realpath(path.c_str(), full) && std::string(full) == here) continue;
+        seen++;
+        if (opendir(path.c_str())) return 77;
+    }
+    return seen ? 3 : 5;
+}
+"""
+
 
 def way_or_skip(way: Way) -> None:
     if probe(way).way != way:
@@ -44,8 +69,11 @@ def test_a_program_is_evaluated_beside_a_threaded_baseline(way: Way, tmp_path: P
     ) as evaluator:
         assert evaluator.evaluate("toy", Candidate("cpp", START)).passed
         outcome = evaluator.evaluate("toy", Candidate("cpp", LOOKS_AROUND)).outcome
+        nosy = evaluator.evaluate("toy", Candidate("cpp", LOOKS_FOR_RIVALS)).outcome
     assert isinstance(outcome, Failed)
     assert outcome.message == "run returned 3"
+    assert isinstance(nosy, Failed)  # the baseline's worker is still there
+    assert nosy.message == "run returned 3"
 
 
 def test_only_root_can_use_the_way_of_a_container() -> None:

@@ -132,11 +132,6 @@ class Bench(ABC):
     def _tolerances(self) -> list[tuple[str, Tolerance]]:
         return [(t.name, self.task.tolerances[t.name]) for t in self.task.signature.outputs]
 
-    def next_started(self, count: int = 1) -> AbstractContextManager[None]:
-        """While nothing is timed: have so many workers started for the programs that come next,
-        where starting one takes long."""
-        return nullcontext()
-
     @abstractmethod
     def floor_us(self, workload: Workload, contents: Contents) -> float:
         """The roofline floor for these inputs, in microseconds."""

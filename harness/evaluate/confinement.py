@@ -86,6 +86,7 @@ class Confinement:
 
     def _open_job_folder(self) -> None:
         folder = self.sandbox.job_folder
+        assert self.user is not None
         paths = [folder]
         for parent, folders, files in os.walk(folder):
             paths += [os.path.join(parent, name) for name in (*folders, *files)]
@@ -94,10 +95,12 @@ class Confinement:
             if stat.S_ISLNK(mode):
                 continue
             if self.sandbox.job_writable:
-                assert self.user is not None
                 os.chown(path, self.user, self.user)
             else:  # not owned: an owner could change modes
                 os.chmod(path, stat.S_IMODE(mode) | (0o005 if stat.S_ISDIR(mode) else 0o004))
+        if not self.sandbox.job_writable:  # and for this sandbox alone, where others see the folder
+            os.chown(folder, -1, self.user)
+            os.chmod(folder, 0o750)
 
     def enter_root(self) -> None:
         """Give up the outside and every privilege, for good. Raises OSError."""

@@ -28,11 +28,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from harness.errors import InfraError
 from harness.evaluate.clocks import hold_to_floor
 from harness.evaluate.diagnosis import diagnose, with_figures
 from harness.evaluate.gathered import Timing
-from harness.evaluate.judge import Judge
+from harness.evaluate.judge import BaselineFailure, Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
 from harness.evaluate.timing import log_interval
@@ -154,7 +153,6 @@ class Session:
             with (
                 judge.in_time(),
                 bench.start(entry.program, workloads, compiles=True) as side,
-                bench.next_started(),
             ):
                 for workload in workloads:
                     timed = workload in self._task.final
@@ -190,8 +188,8 @@ class Session:
         return blocks, bool(self._alive())
 
     def _block(self, name: str) -> _Block | None:
-        """One randomised block, or None if it cannot be completed. A finalist that failed on the
-        way is marked."""
+        """One randomised block, or None if it cannot be completed or nobody is left. A finalist
+        that failed on the way is marked."""
         judge, bench = self._judge, self._bench
         rng = judge.generator(name, "confirm")
         alive = self._alive()
@@ -204,24 +202,28 @@ class Session:
                 group = alive[start : start + size]
                 shared = self._together is not None and len(group) > 1
                 made, bound_by_half = None, True
+                before = [entry.timed_seconds for entry in group]
                 try:
                     made = self._group(name, group, baseline, usual, rng)
                     bound_by_half = False
-                except InfraError:  # of the baseline: a finalist may have left it no room
-                    if not shared:
+                except BaselineFailure as failure:  # a finalist may have left it no room
+                    if not shared and len(group) > 1:
                         raise
+                    if not shared:
+                        told = judge.blame(failure, self._task.final, rng)
+                        group[0].failure = failed(told, Stage.TIMING, None)
                 except bench.device_errors() as error:
                     for entry in group:
                         entry.failure = failed(no_room(error), Stage.TIMING, None)
                 if made is None and shared:  # who it was shows when each is alone
                     self._together = 1
-                    for entry in group:
-                        entry.failure = None
+                    for entry, seconds in zip(group, before, strict=True):
+                        entry.failure, entry.timed_seconds = None, seconds
                 if bound_by_half or (made is None and len(group) > 1):
                     return None
                 values |= made or {}
             judge.keep_compiled(baseline)
-        return values
+        return values or None  # nobody is left
 
     def _group(
         self,
@@ -236,8 +238,6 @@ class Session:
         values: _Block = {}
         with ExitStack() as stack:
             sides: dict[str, Side] = {}
-            with bench.next_started(len(group)):
-                pass
             for entry in group:
                 assert entry.program is not None
                 try:
@@ -250,7 +250,7 @@ class Session:
                 workload = final[int(position)]
                 # Every group gets the same inputs.
                 inputs = judge.generator(f"{block} {workload.name}", "confirm")
-                baseline.bind(workload)
+                judge.bind_baseline(baseline, workload)
                 warm = [bench.fresh(workload, inputs) for _ in range(bench.warmup_calls)]
                 if workload not in usual or not bench.stays_warm:
                     usual[workload] = judge.usual_ns(baseline, warm, rng)
@@ -367,7 +367,6 @@ class Session:
             with (
                 judge.in_time(),
                 self._bench.start(entry.program, self._task.held_out, compiles=True) as side,
-                self._bench.next_started(),
             ):
                 for workload in self._task.held_out:
                     judge.verify(side, workload, rng, self._bench.correctness_seeds)

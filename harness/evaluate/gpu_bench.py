@@ -18,8 +18,8 @@ import math
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,7 +38,6 @@ from harness.evaluate.gpu_gate import Gate, GpuGate, HostGate, JudgeClock
 from harness.evaluate.gpu_memory import GpuRing, layout
 from harness.evaluate.gpu_sharing import HostMemory, IpcMemory
 from harness.evaluate.inspected_side import InspectedSide
-from harness.evaluate.job import JobKind, JobsAhead, worker_environment
 from harness.evaluate.launcher import GpuUse, Limits, WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
 from harness.evaluate.program import (
@@ -51,7 +50,7 @@ from harness.evaluate.program import (
     gpu_environment,
 )
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import Side, loaded
+from harness.evaluate.side import Side, loaded, worker_environment
 from harness.evaluate.verification import check_call
 from harness.suite import Tolerance, TorchTask
 from harness.types import Workload
@@ -94,11 +93,6 @@ class GpuBench(Bench):
         self._sensors = gpu_lock.Sensors(self._uuid) if driver else None
         whole = driver.memory_bytes if driver else _INTERPRETER_BYTES
         self._ring_bytes = int(settings.gpu_memory_share * whole)
-        self._ahead = JobsAhead()
-        self._next: JobKind | None = None  # what was asked for last, if it can be started ahead
-
-    def close(self) -> None:
-        self._ahead.close()
 
     def start(
         self,
@@ -119,21 +113,8 @@ class GpuBench(Bench):
         ring = GpuRing(self.task, memory, gate, self._device, self._ring_bytes)
         parent = self._parents["native" if native else "torch"]
         signature, settings = self.task.signature, self.settings
-        job = None
-        if self._driver is not None and not ring.descriptors:
-            kind = JobKind.of(parent, program, settings, self._threads, role)
-            job = self._ahead.take(kind)
-            if not program.baseline:
-                self._next = replace(kind, role=replace(role, compiles=False))
-        side = InspectedSide if program.submission else Side
-        return loaded(side(parent, program, signature, ring, settings, self._threads, role, job))
-
-    @contextmanager
-    def next_started(self, count: int = 1) -> Iterator[None]:
-        if self._next is not None:
-            self._ahead.start(self._next, count)
-        yield
-        self._ahead.wait()  # not after a failure: one that hangs on the device is ended first
+        kind = InspectedSide if program.submission else Side
+        return loaded(kind(parent, program, signature, ring, settings, self._threads, role))
 
     def _gate(self) -> Gate:
         if self._driver is None or self._clock is None:
@@ -336,13 +317,8 @@ class GpuBench(Bench):
 
         return (CudaError, torch.OutOfMemoryError)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        with gpu_lock.alone(self._uuid) if self._driver else nullcontext():
-            try:
-                yield
-            finally:
-                self._ahead.wait()
+    def alone(self) -> AbstractContextManager[None]:
+        return gpu_lock.alone(self._uuid) if self._driver else nullcontext()
 
 
 class _GpuWatch(Watch):

@@ -46,7 +46,19 @@ from harness.evaluate.verdict import (
     wants_a_compiler,
 )
 from harness.evaluate.verification import check_block, check_call
+from harness.suite import Task
 from harness.types import Passed, Stage, Status, Workload
+
+
+class BaselineFailure(InfraError):
+    """The baseline failed. told: how."""
+
+    def __init__(self, task: Task, told: str) -> None:
+        super().__init__(
+            f"The baseline {task.baselines[0].name} of task {task.name} failed: {told}. "
+            "Run `harness doctor`."
+        )
+        self.told = told
 
 
 class Judge:
@@ -91,18 +103,26 @@ class Judge:
 
     def evaluate(self, candidate_id: str, program: Program) -> Verdict:
         """Judge one candidate on the search workloads."""
-        with self.bench.alone(), self.in_time():
+        with self.bench.alone():
             before = self.compiling_seconds
-            verdict = self._evaluate(candidate_id, program)
-            if program.complete and wants_a_compiler(verdict.outcome):
-                program = replace(program, complete=False)
+            with self.in_time():
                 verdict = self._evaluate(candidate_id, program)
+                if program.complete and wants_a_compiler(verdict.outcome):
+                    program = replace(program, complete=False)
+                    verdict = self._evaluate(candidate_id, program)
             disputes: list[Verdict] = []
-            while is_disputed(verdict.outcome) and len(disputes) < self.bench.disputes:
+            while self._doubtful(verdict) and len(disputes) < self.bench.disputes:
                 disputes.append(verdict)
-                verdict = self._evaluate(candidate_id, program, len(disputes))
+                with self.in_time():
+                    verdict = self._evaluate(candidate_id, program, len(disputes))
             verdict = after_disputes(verdict, disputes)
             return replace(verdict, compiling_seconds=self.compiling_seconds - before)
+
+    def _doubtful(self, verdict: Verdict) -> bool:
+        """Whether only the clocks speak against a program, and there is time to look again: both
+        times together must not outlast the container that it is judged in."""
+        most = self.settings.evaluation_seconds / 2
+        return is_disputed(verdict.outcome) and verdict.device_seconds < most
 
     @contextmanager
     def in_time(self) -> Iterator[None]:
@@ -130,7 +150,7 @@ class Judge:
             with bench.busy():
                 side = bench.start(program, search, compiles=True)
             with side:
-                with bench.busy(), bench.next_started():
+                with bench.busy():
                     self.verify(side, workload, rng, calls=1)
                     stage = Stage.CORRECTNESS
                     verified = {}
@@ -147,6 +167,9 @@ class Judge:
         except CandidateFailure as failure:
             failed_on = failure.workload or workload.name
             return Verdict(failed(failure, stage, failed_on), time.perf_counter() - started)
+        except BaselineFailure as failure:
+            told = failed(self.blame(failure, search, rng), stage, None)
+            return Verdict(told, time.perf_counter() - started)
         except bench.device_errors() as error:
             self.close_baseline()  # it may have been bound by half
             outcome = failed(no_room(error), stage, workload.name)
@@ -212,7 +235,7 @@ class Judge:
         settings, bench = self.settings, self.bench
         baseline = self._baseline_side()
         side.bind(workload)
-        baseline.bind(workload)
+        self.bind_baseline(baseline, workload)
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         if verified:
             latency_ns = min(v.clocks.latency_ns for v in verified)
@@ -298,14 +321,37 @@ class Judge:
         self, baseline: Side, contents: Sequence[Contents], rng: np.random.Generator
     ) -> list[Call]:
         """A block of the baseline. Its failure is ours: InfraError."""
-        try:
+        with self._ours():
             return baseline.run_block(contents, rng)
+
+    def bind_baseline(self, baseline: Side, workload: Workload) -> None:
+        """Bind the baseline to a workload. Its failure is ours: InfraError."""
+        with self._ours():
+            baseline.bind(workload)
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """Within it the baseline works, whose failure is no candidate's, or so it seems."""
+        try:
+            yield
         except CandidateFailure as failure:
             self.close_baseline()
-            raise InfraError(
-                f"The baseline {self.task.baselines[0].name} of task {self.task.name} failed: "
-                f"{failure.message}. Run `harness doctor`."
-            ) from failure
+            raise BaselineFailure(self.task, failure.message) from failure
+
+    def blame(
+        self, failure: BaselineFailure, workloads: Sequence[Workload], rng: np.random.Generator
+    ) -> CandidateFailure:
+        """What to tell a program beside which the baseline failed, once its worker has ended: it
+        may have taken all the memory. Raises BaselineFailure if the baseline fails alone, too."""
+        with self.start_baseline(workloads) as baseline:
+            for workload in workloads:
+                self.bind_baseline(baseline, workload)
+                self.baseline_block(baseline, [self.bench.fresh(workload, rng)], rng)
+        return CandidateFailure(
+            Status.RUNTIME_ERROR,
+            "beside_the_baseline",
+            f"the baseline works alone, but beside this program it failed: {failure.told}",
+        )
 
     def usual_ns(self, baseline: Side, warm: Sequence[Contents], rng: np.random.Generator) -> int:
         """The baseline's fastest call of the bound workload, in nanoseconds."""

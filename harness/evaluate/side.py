@@ -16,7 +16,10 @@ Not covered: whether the outputs are right (`check.py`, asked by the judge).
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
@@ -28,11 +31,11 @@ from harness.evaluate.channel import (
     ChannelTimeout,
     ProtocolViolation,
 )
-from harness.evaluate.job import Job, JobKind
-from harness.evaluate.launcher import WarmParent
+from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.program import (
     CODE_FILE,
     KERNEL_CACHE,
+    MAX_KERNEL_BYTES,
     ON_THE_CPU,
     Batch,
     Call,
@@ -43,20 +46,26 @@ from harness.evaluate.program import (
     Ring,
     Role,
     death,
+    gpu_environment,
     pack,
     signature_json,
     told_failure,
     told_text,
+    unpack,
 )
 from harness.evaluate.settings import EvaluatorSettings
+from harness.evaluate.threads import openmp_environment
+from harness.evaluate.worker import NATIVE
 from harness.suite import Signature
 from harness.types import JsonObject, Status, Workload
+
+_CPU_SECONDS = 600
+_BASELINE_CPU_SECONDS = 30 * 86400  # one worker serves a judge for as long as that lives
 
 
 class Side:
     """A worker with a loaded program. A context manager; leaving it ends the worker for good.
 
-    ahead: a job of its kind that waits for a program; only where no memory comes as a descriptor.
     Raises CandidateFailure from `load`, `bind` and `run_block` when the program misbehaves.
     """
 
@@ -69,22 +78,41 @@ class Side:
         settings: EvaluatorSettings,
         threads: int,
         role: Role = ON_THE_CPU,
-        ahead: Job | None = None,
     ) -> None:
         self._settings = settings
         self.program = program
         self._signature = signature
         self._ring = ring
         self._role = role
+        self._folder = Path(tempfile.mkdtemp(prefix="harness-job-"))
         self._number = 0
         self.has_plan = False
         self._first, self._patience_seconds = True, settings.queue_first_seconds
         self._cpu_ns: int | None = None  # when it was last seen stopped
-        kind = JobKind.of(parent, program, settings, threads, role)
-        self._job = ahead or kind.start(ring.descriptors, program)
-        if ahead is not None:
-            ahead.put(program)
-        self._worker = self._job.worker
+        (self._folder / CODE_FILE[program.language]).write_bytes(program.code)
+        (self._folder / KERNEL_CACHE).mkdir()  # torch makes it otherwise, where it may not
+        unpack(program.kernels, self._folder / KERNEL_CACHE)
+        environment = worker_environment(threads)
+        if role.gpu or program.language not in NATIVE:
+            environment |= gpu_environment()
+        self._worker = parent.start_worker(
+            job_folder=self._folder,
+            descriptors=self._ring.descriptors,
+            limits=Limits(
+                pids=settings.worker_processes,
+                memory_bytes=(
+                    settings.gpu_worker_memory_bytes if role.gpu else settings.worker_memory_bytes
+                ),
+                file_bytes=MAX_KERNEL_BYTES if role.compiles else 1 << 20,
+                cpu_seconds=_BASELINE_CPU_SECONDS if program.baseline else _CPU_SECONDS,
+                open_files=(1024 if role.gpu else 64) + len(self._ring.descriptors),
+            ),
+            environment=environment,
+            trusted=program.trusted,
+            attacks_kill=not role.compiles,
+            job_writable=role.compiles,
+            gpu=role.gpu,
+        )
 
     def __enter__(self) -> Side:
         return self
@@ -98,8 +126,9 @@ class Side:
         self.close()
 
     def close(self) -> None:
-        self._job.close()
+        self._worker.kill()
         self._ring.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def pid(self) -> int:
@@ -112,7 +141,7 @@ class Side:
 
     def kernels(self) -> bytes:
         """A tar file of what the worker has compiled so far."""
-        return pack(self._job.folder / KERNEL_CACHE)
+        return pack(self._folder / KERNEL_CACHE)
 
     def load(self) -> None:
         """Load the program into the worker. A constructor that hangs or dies fails here."""
@@ -370,3 +399,8 @@ def loaded(side: Side) -> Side:
         side.close()
         raise
     return side
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The whole environment of a worker. Both sides get the same."""
+    return {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **openmp_environment(threads)}

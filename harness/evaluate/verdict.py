@@ -15,7 +15,9 @@ from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Failed, Passed, Stage, Status
 
 # What a disturbed machine, or a worker's bad place on it, can look like.
-_DISPUTED = ("two_clocks", "side_stream", "ran_while_held", "ran_while_stopped")
+_DISPUTED = (
+    "two_clocks", "side_stream", "ran_while_held", "ran_while_stopped", "beside_the_baseline",
+)  # fmt: skip
 
 Samples = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
 
@@ -49,7 +51,7 @@ def wants_a_compiler(outcome: Passed | Failed) -> bool:
 
 
 def is_disputed(outcome: Passed | Failed) -> bool:
-    """Whether only the clocks speak against a program."""
+    """Whether only what a disturbed machine can look like speaks against a program."""
     return isinstance(outcome, Failed) and outcome.check in _DISPUTED
 
 
