@@ -34,7 +34,7 @@ from harness.evaluate import machine
 from harness.evaluate.cache import write_whole
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import worker_environment
+from harness.evaluate.threads import worker_environment
 from harness.types import JsonObject, canonical_json, content_hash
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")

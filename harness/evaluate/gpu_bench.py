@@ -50,7 +50,8 @@ from harness.evaluate.program import (
     gpu_environment,
 )
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import Side, loaded, worker_environment
+from harness.evaluate.side import Side, loaded
+from harness.evaluate.threads import worker_environment
 from harness.evaluate.verification import check_call
 from harness.suite import Tolerance, TorchTask
 from harness.types import Workload

@@ -22,7 +22,7 @@ from harness.errors import EnvironmentMissing
 from harness.evaluate import machine
 from harness.evaluate.build import FLAGS, compiler
 from harness.evaluate.launcher import Limits, WarmParent
-from harness.evaluate.side import worker_environment
+from harness.evaluate.threads import worker_environment
 from harness.suite import Work
 
 _SOURCE = Path(__file__).with_name("peaks.cpp")

@@ -54,7 +54,7 @@ from harness.evaluate.program import (
     unpack,
 )
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.threads import openmp_environment
+from harness.evaluate.threads import worker_environment
 from harness.evaluate.worker import NATIVE
 from harness.suite import Signature
 from harness.types import JsonObject, Status, Workload
@@ -399,8 +399,3 @@ def loaded(side: Side) -> Side:
         side.close()
         raise
     return side
-
-
-def worker_environment(threads: int) -> dict[str, str]:
-    """The whole environment of a worker. Both sides get the same."""
-    return {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **openmp_environment(threads)}

@@ -25,3 +25,8 @@ def openmp_environment(threads: int) -> dict[str, str]:
         "OMP_PROC_BIND": "true",
         "OMP_PLACES": ",".join(f"{{{core}}}" for core in places),
     }
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The whole environment of a worker. Both sides get the same."""
+    return {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", **openmp_environment(threads)}

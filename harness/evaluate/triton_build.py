@@ -29,7 +29,7 @@ from harness.evaluate.channel import ChannelError, ChannelTimeout
 from harness.evaluate.launcher import Limits, WarmParent
 from harness.evaluate.program import CODE_FILE, KERNEL_CACHE, gpu_environment, pack, signature_json
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.side import worker_environment
+from harness.evaluate.threads import worker_environment
 from harness.suite import Signature
 from harness.types import JsonObject, Workload
 
