@@ -246,7 +246,12 @@ class Side:
     def _done(self, slot: int, contents: Contents, clocks: Clocks) -> Call:
         unwritten = self._ring.unwritten_output(slot)
         if unwritten is not None:
-            raise self._not_written(unwritten)
+            raise CandidateFailure(
+                Status.INCORRECT_NUMERICAL,
+                "not_written",
+                f"output {unwritten} was not written in full (it holds NaN before the call)",
+                {"output": unwritten},
+            )
         return Call(contents, self._ring.outputs(slot), clocks)
 
     def _clocks(self, reply: CallReply, plan_ns: int | None = None) -> Clocks:
@@ -262,15 +267,6 @@ class Side:
             )
         return Clocks(
             latency_ns, times.wall_ns, reply.worker, plan_ns, times.prepare_ns, reply.queued
-        )
-
-    @staticmethod
-    def _not_written(output: str) -> CandidateFailure:
-        return CandidateFailure(
-            Status.INCORRECT_NUMERICAL,
-            "not_written",
-            f"output {output} was not written in full (it holds NaN before the call)",
-            {"output": output},
         )
 
     def _request(self, kind: Literal["run", "plan", "batch"], slot: int) -> CallReply:
