@@ -239,7 +239,9 @@ def test_a_program_beside_which_the_baseline_fails_twice_is_told_so(
     program = Program("python", TORCH.encode())
     alone = len(judge.task.search)
     _Fails(monkeypatch, 1)
-    assert isinstance(judge.evaluate("once", program).outcome, Passed)
+    outcome = judge.evaluate("once", program).outcome
+    assert isinstance(outcome, Passed)
+    assert all("it failed: out of memory" in "".join(row.flags) for row in outcome.measurements)
     _Fails(monkeypatch, 1, 2 + alone)
     outcome = judge.evaluate("twice", program).outcome
     assert isinstance(outcome, Failed)

@@ -68,7 +68,7 @@ def after_disputes(verdict: Verdict, disputes: Sequence[Verdict]) -> Verdict:
             flag = f"evaluated anew: {earlier.outcome.message}"
             told[earlier.outcome.workload] = (*told.get(earlier.outcome.workload, ()), flag)
         rows = [
-            replace(row, flags=(*row.flags, *told.get(row.workload, ())))
+            replace(row, flags=(*row.flags, *told.get(row.workload, ()), *told.get(None, ())))
             for row in outcome.measurements
         ]
         outcome = replace(outcome, measurements=tuple(rows))
