@@ -186,7 +186,7 @@ class Bench(ABC):
 
     @property
     def disputes(self) -> int:
-        """How often a program is evaluated anew that only the clocks speak against."""
+        """How often a program whose verdict is disputed (verdict.py) is evaluated anew."""
         return 0
 
     @property

@@ -96,11 +96,11 @@ class Confinement:
                 continue
             if self.sandbox.job_writable:
                 os.chown(path, self.user, self.user)
+            elif path == folder:  # for this sandbox alone, where others see the folder
+                os.chown(path, -1, self.user)
+                os.chmod(path, 0o750)
             else:  # not owned: an owner could change modes
                 os.chmod(path, stat.S_IMODE(mode) | (0o005 if stat.S_ISDIR(mode) else 0o004))
-        if not self.sandbox.job_writable:  # and for this sandbox alone, where others see the folder
-            os.chown(folder, -1, self.user)
-            os.chmod(folder, 0o750)
 
     def enter_root(self) -> None:
         """Give up the outside and every privilege, for good. Raises OSError."""

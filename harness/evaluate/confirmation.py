@@ -190,7 +190,7 @@ class Session:
     def _block(self, name: str) -> _Block | None:
         """One randomised block, or None if it cannot be completed or nobody is left. A finalist
         that failed on the way is marked."""
-        judge, bench = self._judge, self._bench
+        judge = self._judge
         rng = judge.generator(name, "confirm")
         alive = self._alive()
         alive = [alive[int(i)] for i in rng.permutation(len(alive))]
@@ -200,30 +200,42 @@ class Session:
         with judge.start_baseline(self._task.final) as baseline:
             for start in range(0, len(alive), size):
                 group = alive[start : start + size]
-                shared = self._together is not None and len(group) > 1
-                made, bound_by_half = None, True
-                before = [entry.timed_seconds for entry in group]
-                try:
-                    made = self._group(name, group, baseline, usual, rng)
-                    bound_by_half = False
-                except BaselineFailure as failure:  # a finalist may have left it no room
-                    if not shared and len(group) > 1:
-                        raise
-                    if not shared:
-                        told = judge.blame(failure, self._task.final, rng)
-                        group[0].failure = failed(told, Stage.TIMING, None)
-                except bench.device_errors() as error:
-                    for entry in group:
-                        entry.failure = failed(no_room(error), Stage.TIMING, None)
-                if made is None and shared:  # who it was shows when each is alone
-                    self._together = 1
-                    for entry, seconds in zip(group, before, strict=True):
-                        entry.failure, entry.timed_seconds = None, seconds
-                if bound_by_half or (made is None and len(group) > 1):
+                made, whole = self._try(name, group, baseline, usual, rng)
+                if not whole or (made is None and len(group) > 1):
                     return None
                 values |= made or {}
             judge.keep_compiled(baseline)
         return values or None  # nobody is left
+
+    def _try(
+        self,
+        block: str,
+        group: Sequence[_Entry],
+        baseline: Side,
+        usual: dict[Workload, int],
+        rng: np.random.Generator,
+    ) -> tuple[_Block | None, bool]:
+        """`_group`, and whether the baseline can go on: it may have been bound by half. Where
+        finalists share a device and something breaks, they come one at a time from then on: who it
+        was shows when each is alone."""
+        made, whole = None, False
+        before = [entry.timed_seconds for entry in group]
+        try:
+            made, whole = self._group(block, group, baseline, usual, rng), True
+        except BaselineFailure as failure:  # a finalist may have left it no room
+            if len(group) == 1:
+                told = self._judge.blame(failure, self._task.final, rng)
+                group[0].failure = failed(told, Stage.TIMING, None)
+            elif self._together is None:
+                raise
+        except self._bench.device_errors() as error:
+            for entry in group:
+                entry.failure = failed(no_room(error), Stage.TIMING, None)
+        if made is None and self._together is not None and len(group) > 1:
+            self._together = 1
+            for entry, seconds in zip(group, before, strict=True):
+                entry.failure, entry.timed_seconds = None, seconds
+        return made, whole
 
     def _group(
         self,

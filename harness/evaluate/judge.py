@@ -119,8 +119,8 @@ class Judge:
             return replace(verdict, compiling_seconds=self.compiling_seconds - before)
 
     def _doubtful(self, verdict: Verdict) -> bool:
-        """Whether only the clocks speak against a program, and there is time to look again: both
-        times together must not outlast the container that it is judged in."""
+        """Whether a verdict is disputed, and there is time to look again: both times together must
+        not outlast the container that the program is judged in."""
         most = self.settings.evaluation_seconds / 2
         return is_disputed(verdict.outcome) and verdict.device_seconds < most
 

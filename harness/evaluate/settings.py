@@ -135,9 +135,10 @@ class EvaluatorSettings:
     20 ms and 590 from 40 ms on (kernels that only wait, on an H100)."""
 
     gpu_disputes: int = 1
-    """How often a program that only the clocks speak against is evaluated anew, in a fresh process:
-    a machine may be disturbed, and a process keeps its place on it (an honest program was off by 78
-    us once, twice in the same process); a worker that lies does so again."""
+    """How often a program is evaluated anew, in a fresh process, that only clocks, or a baseline
+    which failed beside it, speak against: a machine may be disturbed, and a process keeps its place
+    on it (an honest program was off by 78 us once, twice in the same process); a worker that lies
+    does so again."""
 
     gpu_contexts_us: float = 700.0
     gpu_copies_share: float = 0.15

@@ -56,21 +56,18 @@ def is_disputed(outcome: Passed | Failed) -> bool:
 
 
 def after_disputes(verdict: Verdict, disputes: Sequence[Verdict]) -> Verdict:
-    """The last verdict, after others whose clocks disagreed: what they took counts, and rows of a
+    """The last verdict, after others that were disputed: what they took counts, and rows of a
     program that passes say so."""
     if not disputes:
         return verdict
     outcome = verdict.outcome
     if isinstance(outcome, Passed):
-        told: dict[str | None, tuple[str, ...]] = {}
-        for earlier in disputes:
-            assert isinstance(earlier.outcome, Failed)
-            flag = f"evaluated anew: {earlier.outcome.message}"
-            told[earlier.outcome.workload] = (*told.get(earlier.outcome.workload, ()), flag)
-        rows = [
-            replace(row, flags=(*row.flags, *told.get(row.workload, ()), *told.get(None, ())))
-            for row in outcome.measurements
-        ]
+        failures = [earlier.outcome for earlier in disputes if isinstance(earlier.outcome, Failed)]
+        rows = []
+        for row in outcome.measurements:
+            told = [f.message for f in failures if f.workload in (row.workload, None)]
+            flags = (*row.flags, *(f"evaluated anew: {message}" for message in told))
+            rows.append(replace(row, flags=flags))
         outcome = replace(outcome, measurements=tuple(rows))
     all_of_them = (*disputes, verdict)
     return replace(
