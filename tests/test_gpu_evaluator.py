@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from harness.errors import EnvironmentMissing, InfraError, UsageError
-from harness.evaluate.confirmation import Session, _Entry
+from harness.evaluate.confirmation import Session
+from harness.evaluate.gathered import Entry
 from harness.evaluate.judge import Judge
 from harness.evaluate.judge_process import JudgeProcess
 from harness.evaluate.local import LocalEvaluator
@@ -168,7 +169,7 @@ def test_a_program_whose_clocks_disagree_is_evaluated_anew_in_a_fresh_process(
     verdict = judge.evaluate(f"{check} {disagreements}", Program("python", TORCH.encode()))
     outcome = verdict.outcome
     assert isinstance(outcome, Passed) == passes
-    assert len(held) == min(disagreements, SETTINGS.gpu_disputes) + 1
+    assert len(held) == min(disagreements, SETTINGS.disputes) + 1
     calls = [{w.name: mine for w, (mine, _) in timed.items()} for timed in held]
     assert all(a[name] != b[name] for a, b in pairwise(calls) for name in a)
     if isinstance(outcome, Passed):
@@ -288,7 +289,7 @@ def test_finalists_that_share_a_device_are_timed_one_at_a_time_once_one_broke(
     groups: list[list[str]] = []
     whole = Session._group
 
-    def group(session: Session, block: str, entries: Sequence[_Entry], *others: Any) -> Any:
+    def group(session: Session, block: str, entries: Sequence[Entry], *others: Any) -> Any:
         groups.append([entry.candidate_id for entry in entries])
         if "bad" not in groups[-1]:
             return whole(session, block, entries, *others)

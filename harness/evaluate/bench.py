@@ -185,11 +185,6 @@ class Bench(ABC):
         return False
 
     @property
-    def disputes(self) -> int:
-        """How often a program whose verdict is disputed (verdict.py) is evaluated anew."""
-        return 0
-
-    @property
     def slow_samples(self) -> int:
         """Calls of a workload on which a candidate is much slower than the baseline."""
         return self.settings.slow_samples

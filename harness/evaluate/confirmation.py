@@ -24,39 +24,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from harness.evaluate.clocks import hold_to_floor
 from harness.evaluate.diagnosis import diagnose, with_figures
-from harness.evaluate.gathered import Timing
+from harness.evaluate.gathered import Block, Entry, Timing, baselines_us
 from harness.evaluate.judge import BaselineFailure, Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
 from harness.evaluate.timing import log_interval
-from harness.evaluate.verdict import failed, latencies_us, no_room
+from harness.evaluate.verdict import failed, is_disputed, no_room
 from harness.evaluate.verification import check_block
 from harness.types import Confirmation, Failed, Finalist, Passed, Stage, Status, Workload
-
-# (finalist, workload) -> one block's contents, calls of the finalist and of the baseline on them.
-_Block = dict[tuple[str, str], tuple[list[Contents], list[Clocks], list[Clocks]]]
-
-
-@dataclass
-class _Entry:
-    """What a session knows of one finalist."""
-
-    candidate_id: str
-    program: Program | None
-    failure: Failed | None = None
-    timed_seconds: float = 0.0
-    timings: dict[Workload, Timing] = field(default_factory=dict)
-
-    def block_scores(self) -> list[float]:
-        """Per block, the mean over workloads of the log speedup."""
-        blocks = [timing.blocks for timing in self.timings.values()]
-        return [float(np.mean(values)) for values in zip(*blocks, strict=True)]
 
 
 class Session:
@@ -67,7 +48,7 @@ class Session:
         self._bench = judge.bench
         self._task = judge.task
         self._entries = [
-            _Entry(name, None, program) if isinstance(program, Failed) else _Entry(name, program)
+            Entry(name, None, program) if isinstance(program, Failed) else Entry(name, program)
             for name, program in entries
         ]
         self._phases: dict[str, float] = {}
@@ -140,29 +121,38 @@ class Session:
         rows = with_figures(outcome.measurements, found, self._task)
         finalists[best] = replace(finalists[best], final=replace(outcome, measurements=rows))
 
-    def _alive(self) -> list[_Entry]:
+    def _alive(self) -> list[Entry]:
         return [entry for entry in self._entries if entry.failure is None]
 
-    def _verify_final(self, entry: _Entry) -> None:
-        if entry.program is None:
-            return
-        judge, bench, workloads = self._judge, self._bench, (*self._task.final, *self._task.tests)
-        workload = workloads[0]
-        rng = judge.generator(entry.candidate_id, "confirm")
+    def _verify_final(self, entry: Entry) -> None:
+        workloads = (*self._task.final, *self._task.tests)
+        while entry.program is not None and entry.failure is None:
+            failure = self._verify(entry, f"confirm {len(entry.disputed)}", workloads)
+            if failure is None:
+                return
+            self._fail(entry, failure)
+
+    def _verify(self, entry: Entry, purpose: str, workloads: Sequence[Workload]) -> Failed | None:
+        """What is wrong on fresh seeds, in a fresh process."""
+        judge, bench, workload = self._judge, self._bench, workloads[0]
+        rng = judge.generator(entry.candidate_id, purpose)
+        once = set(self._task.tests).difference(self._task.final)
+        assert entry.program is not None
         try:
             with (
                 judge.in_time(),
                 bench.start(entry.program, workloads, compiles=True) as side,
             ):
                 for workload in workloads:
-                    timed = workload in self._task.final
-                    judge.verify(side, workload, rng, bench.correctness_seeds if timed else 1)
+                    seeds = 1 if workload in once else bench.correctness_seeds
+                    judge.verify(side, workload, rng, seeds)
                 bench.check_libraries(side)
                 entry.program = bench.sealed(entry.program, side) or entry.program
         except CandidateFailure as failure:
-            entry.failure = failed(failure, Stage.CORRECTNESS, workload.name)
+            return failed(failure, Stage.CORRECTNESS, workload.name)
         except bench.device_errors() as error:
-            entry.failure = failed(no_room(error), Stage.CORRECTNESS, workload.name)
+            return failed(no_room(error), Stage.CORRECTNESS, workload.name)
+        return None
 
     def _time_blocks(self) -> tuple[int, bool]:
         """Add blocks until the intervals are narrow or a cap is reached: (blocks, capped)."""
@@ -172,9 +162,9 @@ class Session:
             with self._bench.quiet():
                 watch.restart()
                 values = self._block(f"block {blocks} {repeats}")
-                disturbed = values is not None and watch.disturbed(_baselines_us(values))
+                disturbed = values is not None and watch.disturbed(baselines_us(values))
             if values is None:
-                continue  # a finalist broke and is out: the block is not complete
+                continue  # a finalist broke: the block is not complete
             if disturbed and repeats > 0:
                 repeats -= 1
                 continue
@@ -187,21 +177,21 @@ class Session:
                     break
         return blocks, bool(self._alive())
 
-    def _block(self, name: str) -> _Block | None:
+    def _block(self, name: str) -> Block | None:
         """One randomised block, or None if it cannot be completed or nobody is left. A finalist
-        that failed on the way is marked."""
+        that failed on the way is marked, unless it may try again."""
         judge = self._judge
         rng = judge.generator(name, "confirm")
         alive = self._alive()
         alive = [alive[int(i)] for i in rng.permutation(len(alive))]
         size = self._together or len(alive)
-        values: _Block = {}
+        values: Block = {}
         usual: dict[Workload, int] = {}  # the baseline's latencies, once it is warm
         with judge.start_baseline(self._task.final) as baseline:
             for start in range(0, len(alive), size):
                 group = alive[start : start + size]
                 made, whole = self._try(name, group, baseline, usual, rng)
-                if not whole or (made is None and len(group) > 1):
+                if not whole or (made is None and any(e.failure is None for e in group)):
                     return None
                 values |= made or {}
             judge.keep_compiled(baseline)
@@ -210,11 +200,11 @@ class Session:
     def _try(
         self,
         block: str,
-        group: Sequence[_Entry],
+        group: Sequence[Entry],
         baseline: Side,
         usual: dict[Workload, int],
         rng: np.random.Generator,
-    ) -> tuple[_Block | None, bool]:
+    ) -> tuple[Block | None, bool]:
         """`_group`, and whether the baseline can go on: it may have been bound by half. Where
         finalists share a device and something breaks, they come one at a time from then on: who it
         was shows when each is alone."""
@@ -225,7 +215,7 @@ class Session:
         except BaselineFailure as failure:  # a finalist may have left it no room
             if len(group) == 1:
                 told = self._judge.blame(failure, self._task.final, rng)
-                group[0].failure = failed(told, Stage.TIMING, None)
+                self._fail(group[0], failed(told, Stage.TIMING, None))
             elif self._together is None:
                 raise
         except self._bench.device_errors() as error:
@@ -240,14 +230,14 @@ class Session:
     def _group(
         self,
         block: str,
-        group: Sequence[_Entry],
+        group: Sequence[Entry],
         baseline: Side,
         usual: dict[Workload, int],
         rng: np.random.Generator,
-    ) -> _Block | None:
+    ) -> Block | None:
         """The block's share of these finalists, or None if one of them failed."""
         judge, bench, final = self._judge, self._bench, self._task.final
-        values: _Block = {}
+        values: Block = {}
         with ExitStack() as stack:
             sides: dict[str, Side] = {}
             for entry in group:
@@ -255,7 +245,7 @@ class Session:
                 try:
                     side = bench.start(entry.program, final)
                 except CandidateFailure as failure:
-                    entry.failure = failed(failure, Stage.TIMING, None)
+                    self._fail(entry, failed(failure, Stage.TIMING, None))
                     return None
                 sides[entry.candidate_id] = stack.enter_context(side)
             for position in rng.permutation(len(final)):
@@ -307,12 +297,12 @@ class Session:
                     in_full = rng.random() < bench.drawn_share
                     check_block(bench, workload, waiting.pop(name), theirs, rng, in_full=in_full)
             except CandidateFailure as failure:
-                self._fail(name, failure, workload)
+                self._fail(self._entry(name), failed(failure, Stage.TIMING, workload.name))
                 return None
         clocks = [call.clocks for call in theirs]
         return {name: (mine, clocks) for name, mine in made.items()}
 
-    def _entry(self, candidate_id: str) -> _Entry:
+    def _entry(self, candidate_id: str) -> Entry:
         return next(entry for entry in self._entries if entry.candidate_id == candidate_id)
 
     @contextmanager
@@ -327,10 +317,10 @@ class Session:
             message = f"its timed calls took more than {most:g} s together"
             raise CandidateFailure(Status.TIMEOUT, "evaluation", message)
 
-    def _fail(self, name: str, failure: CandidateFailure, workload: Workload) -> None:
-        self._entry(name).failure = failed(failure, Stage.TIMING, workload.name)
+    def _fail(self, entry: Entry, failure: Failed) -> None:
+        entry.fail(failure, self._judge.settings.disputes)
 
-    def _keep(self, values: _Block) -> None:
+    def _keep(self, values: Block) -> None:
         for entry in self._alive():
             for workload in self._task.final:
                 timing = entry.timings.setdefault(workload, Timing(self._bench.floor_calls))
@@ -346,7 +336,7 @@ class Session:
             for values in scores.values()
         )
 
-    def _outcome(self, entry: _Entry) -> Passed | Failed:
+    def _outcome(self, entry: Entry) -> Passed | Failed:
         bench, timings = self._bench, entry.timings
         rng = self._judge.generator(entry.candidate_id, "back to back")
         assert entry.program is not None
@@ -366,33 +356,15 @@ class Session:
         for workload, flag in shown.items():
             timings[workload].flags.append(flag)
         score = log_interval(entry.block_scores())
-        rows = tuple(timing.row(workload) for workload, timing in timings.items())
-        return Passed(rows, score.low, score.high)
+        return Passed(entry.rows(), score.low, score.high)
 
-    def _held_out(self, entry: _Entry) -> tuple[Status | None, str]:
+    def _held_out(self, entry: Entry) -> tuple[Status | None, str]:
         """The verdict on the held-out workloads; (None, "") for a finalist that did not pass."""
         if entry.program is None or entry.failure is not None:
             return None, ""
-        judge, workload = self._judge, self._task.held_out[0]
-        rng = judge.generator(entry.candidate_id, "held-out")
-        try:
-            with (
-                judge.in_time(),
-                self._bench.start(entry.program, self._task.held_out, compiles=True) as side,
-            ):
-                for workload in self._task.held_out:
-                    judge.verify(side, workload, rng, self._bench.correctness_seeds)
-        except CandidateFailure as failure:
-            return failure.status, f"{workload.name}: {failure.message}"
-        except self._bench.device_errors() as error:
-            full = no_room(error)
-            return full.status, f"{workload.name}: {full.message}"
+        failure = self._verify(entry, "held-out", self._task.held_out)
+        if failure is not None and is_disputed(failure):
+            failure = self._verify(entry, "held-out again", self._task.held_out)
+        if failure is not None:
+            return failure.status, f"{failure.workload}: {failure.message}"
         return Status.PASSED, ""
-
-
-def _baselines_us(values: _Block) -> dict[str, list[float]]:
-    """The baseline's samples of a block by workload."""
-    samples: dict[str, list[float]] = {}
-    for (_, workload), (_, _, theirs) in values.items():
-        samples.setdefault(workload, []).extend(latencies_us(theirs))
-    return samples

@@ -10,10 +10,15 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harness.evaluate.program import Clocks, Contents
+import numpy as np
+
+from harness.evaluate.program import Clocks, Contents, Program
 from harness.evaluate.timing import block_value, log_interval
-from harness.evaluate.verdict import latencies_us, plan_us
-from harness.types import Measurement, Workload
+from harness.evaluate.verdict import anew, is_disputed, latencies_us, plan_us
+from harness.types import Failed, Measurement, Workload
+
+# (finalist, workload) -> one block's contents, calls of the finalist and of the baseline on them.
+Block = dict[tuple[str, str], tuple[list[Contents], list[Clocks], list[Clocks]]]
 
 
 @dataclass(frozen=True)
@@ -67,3 +72,42 @@ class Timing:
             statistics.median(hosts) if any(hosts) else None,
             plan_us(self.baseline),
         )
+
+
+@dataclass
+class Entry:
+    """What a confirmation knows of one finalist. disputed: messages of failures that were not
+    believed at once (verdict.py)."""
+
+    candidate_id: str
+    program: Program | None
+    failure: Failed | None = None
+    timed_seconds: float = 0.0
+    timings: dict[Workload, Timing] = field(default_factory=dict)
+    disputed: list[str] = field(default_factory=list)
+
+    def block_scores(self) -> list[float]:
+        """Per block, the mean over workloads of the log speedup."""
+        blocks = [timing.blocks for timing in self.timings.values()]
+        return [float(np.mean(values)) for values in zip(*blocks, strict=True)]
+
+    def fail(self, failure: Failed, disputes: int) -> None:
+        """Take the finalist out, unless the failure is disputed and may be looked at again."""
+        if is_disputed(failure) and len(self.disputed) < disputes:
+            self.disputed.append(failure.message)
+        else:
+            self.failure = failure
+
+    def rows(self) -> tuple[Measurement, ...]:
+        """The final workloads' rows."""
+        for timing in self.timings.values():
+            timing.flags += map(anew, self.disputed)
+        return tuple(timing.row(workload) for workload, timing in self.timings.items())
+
+
+def baselines_us(values: Block) -> dict[str, list[float]]:
+    """The baseline's samples of a block by workload, microseconds."""
+    samples: dict[str, list[float]] = {}
+    for (_, workload), (_, _, theirs) in values.items():
+        samples.setdefault(workload, []).extend(latencies_us(theirs))
+    return samples

@@ -255,10 +255,6 @@ class GpuBench(Bench):
         return True
 
     @property
-    def disputes(self) -> int:
-        return self.settings.gpu_disputes
-
-    @property
     def slow_samples(self) -> int:
         return self.settings.gpu_slow_samples
 

@@ -41,7 +41,14 @@ from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.judge import Judge
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.side import Side
-from harness.evaluate.verdict import fastest_ns, latencies_us, plan_us, slow_flag
+from harness.evaluate.verdict import (
+    anew,
+    fastest_ns,
+    is_disputed,
+    latencies_us,
+    plan_us,
+    slow_flag,
+)
 from harness.evaluate.verification import check_block, check_near
 from harness.types import Status, Workload
 
@@ -68,6 +75,7 @@ class _Gathered:
     flags: list[str] = field(default_factory=list)
     problem: str | None = None
     reused_problem: str | None = None
+    floor_us: float = 0.0
 
     def clear(self) -> None:
         """Forget the calls, not what was found of them."""
@@ -151,7 +159,8 @@ class Inspector:
             try:
                 side = self._bench.start(self._program, self._workloads, compiles=self._compiles)
             except CandidateFailure as failure:
-                self._broken = failure
+                if not is_disputed(failure):
+                    self._broken = failure
                 raise
             assert isinstance(side, InspectedSide)
             self._side = side
@@ -183,10 +192,8 @@ class Inspector:
         named = workload.name, split
         gate = None if self._task.published_gate is None else Status.PASSED
         try:
-            mismatch, published = self._verify(self._ready(), workload)
-            self._look()
+            mismatch, published = self._verified(workload)
         except CandidateFailure as failure:
-            self._after(failure)
             status, message = failure.status, failure.message
             both = (status, message) if gate is not None else (None, "")
             return Checked(*named, status, failure.check, message, *both)
@@ -196,6 +203,20 @@ class Inspector:
             return Checked(*named, Status.PASSED, "", "", gate, published)
         wrong = Status.INCORRECT_NUMERICAL
         return Checked(*named, wrong, "tolerance", mismatch.message, gate, published)
+
+    def _verified(self, workload: Workload) -> tuple[Mismatch | None, str]:
+        """`_verify`, once more in a fresh worker where its failure is disputed."""
+        disputes = self._judge.settings.disputes
+        while True:
+            try:
+                found = self._verify(self._ready(), workload)
+                self._look()
+                return found
+            except CandidateFailure as failure:
+                self._after(failure)
+                if not is_disputed(failure) or disputes == 0:
+                    raise
+                disputes -= 1
 
     def _verify(self, side: InspectedSide, workload: Workload) -> tuple[Mismatch | None, str]:
         """Calls on fresh seeds, each verified in full: what is wrong by the task's tolerances, and
@@ -217,22 +238,22 @@ class Inspector:
             return [self._time(baseline, workload) for workload in self._task.final]
 
     def _time(self, baseline: Side, workload: Workload) -> Timed:
-        made, bench, floor = _Gathered(), self._bench, 0.0
-        try:
-            with bench.quiet():
-                self._gather(made, baseline, workload)
-            self._look()
-            floor = hold_to_floor(bench, workload, made.contents, made.fresh, made.flags)
-            self._baselines[workload] = made.baseline
-            timed = {w: (theirs, theirs) for w, theirs in self._baselines.items()}
-            bench.check_clocks(timed | {workload: (made.fresh, made.baseline)})
-        except CandidateFailure as failure:
-            made.problem = made.problem or _told(failure)
-            self._after(failure)
+        made, disputes = _Gathered(), self._judge.settings.disputes
+        while True:
+            try:
+                self._time_once(made, baseline, workload)
+            except CandidateFailure as failure:
+                self._after(failure)
+                if is_disputed(failure) and disputes > 0:
+                    disputes -= 1
+                    made = _Gathered(flags=[anew(failure.message)])
+                    continue
+                made.problem = made.problem or _told(failure)
+            break
         hosts = [clocks.worker.host_ns / 1e3 for clocks in made.fresh]
         return Timed(
             workload.name,
-            floor,
+            made.floor_us,
             tuple(latencies_us(made.fresh)),
             tuple(latencies_us(made.reused)),
             tuple(latencies_us(made.baseline)),
@@ -243,6 +264,18 @@ class Inspector:
             plan_us(made.fresh),
             plan_us(made.baseline),
         )
+
+    def _time_once(self, made: _Gathered, baseline: Side, workload: Workload) -> None:
+        """Gather a workload's times, and hold them to their floor and to both clocks."""
+        bench = self._bench
+        with bench.quiet():
+            self._gather(made, baseline, workload)
+        self._look()
+        flags = made.flags
+        made.floor_us = hold_to_floor(bench, workload, made.contents, made.fresh, flags)
+        self._baselines[workload] = made.baseline
+        timed = {w: (theirs, theirs) for w, theirs in self._baselines.items()}
+        bench.check_clocks(timed | {workload: (made.fresh, made.baseline)})
 
     def _gather(self, made: _Gathered, baseline: Side, workload: Workload) -> None:
         """Blocks of all three. A failure with fresh inputs ends it; one with reused inputs ends

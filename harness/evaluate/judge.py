@@ -111,7 +111,7 @@ class Judge:
                     program = replace(program, complete=False)
                     verdict = self._evaluate(candidate_id, program)
             disputes: list[Verdict] = []
-            while self._doubtful(verdict) and len(disputes) < self.bench.disputes:
+            while self._doubtful(verdict) and len(disputes) < self.settings.disputes:
                 disputes.append(verdict)
                 with self.in_time():
                     verdict = self._evaluate(candidate_id, program, len(disputes))

@@ -134,12 +134,6 @@ class EvaluatorSettings:
     and at most. The judge's clock adds 320 us to a call of 20 us, 350 at 3 ms, 420 at 10 ms, 510 at
     20 ms and 590 from 40 ms on (kernels that only wait, on an H100)."""
 
-    gpu_disputes: int = 1
-    """How often a program is evaluated anew, in a fresh process, that only clocks, or a baseline
-    which failed beside it, speak against: a machine may be disturbed, and a process keeps its place
-    on it (an honest program was off by 78 us once, twice in the same process); a worker that lies
-    does so again."""
-
     gpu_contexts_us: float = 700.0
     gpu_copies_share: float = 0.15
     """What beyond its device time lasts longer is copying, where memory is not shared: on the same
@@ -193,6 +187,12 @@ class EvaluatorSettings:
     stop_timeout_seconds: float = 1.0
     """How long a worker's threads may take to come to a stop after a call: they act on the signal
     when they next run, so this must outlast a busy machine's time slices."""
+
+    disputes: int = 1
+    """How often a program is looked at anew, in a fresh process, that only clocks, or a baseline
+    which failed beside it, speak against: a machine may be disturbed, and a process keeps its place
+    on it (an honest program was off by 78 us once, twice in the same process); a worker that lies
+    does so again."""
 
     stopped_cpu_us: float = 20.0
     """CPU time that a stopped worker may seem to use: the end of its threads' last step."""

@@ -50,9 +50,14 @@ def wants_a_compiler(outcome: Passed | Failed) -> bool:
     return isinstance(outcome, Failed) and outcome.check == "forbidden_call"
 
 
-def is_disputed(outcome: Passed | Failed) -> bool:
+def is_disputed(found: Passed | Failed | CandidateFailure) -> bool:
     """Whether only what a disturbed machine can look like speaks against a program."""
-    return isinstance(outcome, Failed) and outcome.check in _DISPUTED
+    return not isinstance(found, Passed) and found.check in _DISPUTED
+
+
+def anew(message: str) -> str:
+    """The flag of a program that passed at the second look."""
+    return f"evaluated anew: {message}"
 
 
 def after_disputes(verdict: Verdict, disputes: Sequence[Verdict]) -> Verdict:
@@ -66,7 +71,7 @@ def after_disputes(verdict: Verdict, disputes: Sequence[Verdict]) -> Verdict:
         rows = []
         for row in outcome.measurements:
             told = [f.message for f in failures if f.workload in (row.workload, None)]
-            flags = (*row.flags, *(f"evaluated anew: {message}" for message in told))
+            flags = (*row.flags, *map(anew, told))
             rows.append(replace(row, flags=flags))
         outcome = replace(outcome, measurements=tuple(rows))
     all_of_them = (*disputes, verdict)

@@ -1,0 +1,145 @@
+"""A failure that a disturbed machine can cause, once and again: in a confirmation and in an
+inspection. In a search: tests/test_gpu_evaluator.py."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from harness.evaluate.confirmation import Session
+from harness.evaluate.inspected import Inspection
+from harness.evaluate.inspection import inspect
+from harness.evaluate.judge import Judge
+from harness.evaluate.judge_process import JudgeProcess
+from harness.evaluate.local_cpu import judge_setup
+from harness.evaluate.program import CandidateFailure, Program
+from harness.evaluate.sandbox import probe
+from harness.evaluate.settings import EvaluatorSettings
+from harness.evaluate.side import Side
+from harness.loading import load
+from harness.types import Failed, Finalist, Passed, Status
+from tests import toy_trimul
+from tests.toy_gpu_suite import TORCH
+
+pytest.importorskip("triton")
+
+SETTINGS = EvaluatorSettings(confirm_min_blocks=2, confirm_max_blocks=2)
+
+
+def judge_of(suite: str, task: str) -> Iterator[Judge]:
+    """A judge in this process."""
+    setup = judge_setup(suite, SETTINGS, b"secret", False, probe())
+    process = JudgeProcess(setup | {"device": "interpreter", "peaks": None})
+    yield process._judge(task)
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    yield from judge_of("tests.toy_gpu_suite:suite", "scale_rows")
+
+
+@pytest.fixture(scope="module")
+def inspecting() -> Iterator[Judge]:
+    yield from judge_of("tests.toy_trimul:suite", "toy@spec")
+
+
+class Disturbed:
+    """Looks at stopped workers of candidates, some of which find that they ran on.
+
+    times: how many do, from the look `first` on. within: a method of Session; only what is looked
+    at in it counts.
+    """
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, times: int, first: int = 0, within: str | None = None
+    ) -> None:
+        self.looks = 0
+        counts, audit = within is None, Side.audit_stop
+
+        def disturbed(side: Side) -> None:
+            if counts and not side.program.baseline:
+                self.looks += 1
+                if first < self.looks <= first + times:
+                    raise CandidateFailure(Status.REJECTED, "ran_while_stopped", "seemed to run")
+            audit(side)
+
+        patch.setattr(Side, "audit_stop", disturbed)
+        if within is not None:
+            method = getattr(Session, within)
+
+            def inside(*given: Any) -> Any:
+                nonlocal counts
+                counts = True
+                try:
+                    return method(*given)
+                finally:
+                    counts = False
+
+            patch.setattr(Session, within, inside)
+
+
+def confirm(judge: Judge) -> Finalist:
+    program = Program("python", TORCH.encode())
+    (finalist,) = Session(judge, [("a", program)]).run().finalists
+    return finalist
+
+
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("within", ["_verify_final", "_group", "_held_out"])
+def test_one_disturbance_costs_no_finalist_its_confirmation(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, within: str, first: int
+) -> None:
+    seen = Disturbed(monkeypatch, 1, first, within)
+    finalist = confirm(judge)
+    assert seen.looks > first
+    assert isinstance(finalist.final, Passed), finalist.final
+    assert finalist.held_out is Status.PASSED
+    for row in finalist.final.measurements:  # held-out workloads have none
+        assert ("evaluated anew: seemed to run" in row.flags) == (within != "_held_out")
+
+
+@pytest.mark.parametrize("within", ["_verify_final", "_group"])
+def test_a_finalist_that_seems_to_do_so_twice_is_out(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, within: str
+) -> None:
+    Disturbed(monkeypatch, 2, within=within)
+    finalist = confirm(judge)
+    assert isinstance(finalist.final, Failed)
+    assert finalist.final.check == "ran_while_stopped"
+
+
+def test_held_out_workloads_on_which_it_seems_so_twice_are_a_verdict(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Disturbed(monkeypatch, 2, within="_held_out")
+    finalist = confirm(judge)
+    assert isinstance(finalist.final, Passed)
+    assert finalist.held_out is Status.REJECTED
+
+
+def look(judge: Judge) -> Inspection:
+    wrap = load("submission format", "suites.gpumode.submission:wrap", {})
+    source = cast(str, wrap(toy_trimul.HONEST))
+    return inspect(judge, "honest", Program("triton", source.encode()), timed=True)
+
+
+def test_one_disturbance_takes_no_verdict_and_no_time_from_a_submission(
+    inspecting: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        undisturbed = Disturbed(patch, 0)
+        whole = look(inspecting)
+    assert all(c.passed for c in whole.checked)
+    for place in (0, undisturbed.looks // 4, undisturbed.looks // 2):
+        with pytest.MonkeyPatch.context() as patch:
+            seen = Disturbed(patch, 1, place)
+            found = look(inspecting)
+        assert seen.looks > place
+        assert [c.workload for c in found.checked if not c.passed] == []
+        assert [t.problem for t in found.timed] == [None] * len(whole.timed)
+        assert all(t.fresh_us for t in found.timed)
+    Disturbed(monkeypatch, 10**9)
+    found = look(inspecting)
+    assert {c.check for c in found.checked} == {"ran_while_stopped"}
+    assert all((t.problem or "").startswith("ran_while_stopped") for t in found.timed)
