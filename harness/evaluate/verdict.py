@@ -16,7 +16,8 @@ from harness.types import Failed, Passed, Stage, Status
 
 # What a disturbed machine, or a worker's bad place on it, can look like.
 _DISPUTED = (
-    "two_clocks", "side_stream", "ran_while_held", "ran_while_stopped", "beside_the_baseline",
+    "two_clocks", "side_stream", "ran_while_held", "ran_while_stopped", "does_not_stop",
+    "beside_the_baseline",
 )  # fmt: skip
 
 Samples = dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
