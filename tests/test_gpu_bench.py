@@ -156,14 +156,27 @@ class Many(ScaleRows):
     final = tuple(Workload(f"w{n}", {"rows": 3, "n": 8 + n}) for n in range(17))
 
 
+def bench_of(task: ScaleRows, settings: EvaluatorSettings) -> GpuBench:
+    peaks = Peaks(1.0, 1.0)
+    return GpuBench(task, parents={}, driver=None, peaks=peaks, settings=settings, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("baseline_us", "slow_us"),
+    [(20, 60), (1000, 3000), (2000, 5000), (5000, 5000), (37000, 37000)],
+)
+def test_few_samples_are_for_long_calls_that_are_slower_than_the_baseline(
+    baseline_us: int, slow_us: int
+) -> None:
+    bench = bench_of(ScaleRows(), EvaluatorSettings())
+    assert bench.slow_ns(baseline_us * 1e3) == slow_us * 1e3
+
+
 def test_a_confirmation_of_many_workloads_calls_each_of_them_less_often() -> None:
     settings = EvaluatorSettings()
 
     def calls(task: ScaleRows, baseline_ns: float) -> int:
-        bench = GpuBench(
-            task, parents={}, driver=None, peaks=Peaks(1.0, 1.0), settings=settings, threads=1
-        )
-        return bench.confirm_calls(6, baseline_ns)
+        return bench_of(task, settings).confirm_calls(6, baseline_ns)
 
     assert calls(ScaleRows(), 20_000) == settings.gpu_confirm_calls == 4
     assert calls(ScaleRows(), 100_000_000) == 2

@@ -184,9 +184,13 @@ class Bench(ABC):
         """Whether a worker that has run a workload before needs none of them."""
         return False
 
+    def slow_ns(self, baseline_ns: float) -> float:
+        """A candidate whose calls all last longer than this is timed by few of them."""
+        return self.settings.slow_factor * baseline_ns
+
     @property
     def slow_samples(self) -> int:
-        """Calls of a workload on which a candidate is much slower than the baseline."""
+        """Calls of a workload on which a candidate is slow."""
         return self.settings.slow_samples
 
     @property

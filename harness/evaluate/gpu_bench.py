@@ -254,6 +254,10 @@ class GpuBench(Bench):
     def stays_warm(self) -> bool:
         return True
 
+    def slow_ns(self, baseline_ns: float) -> float:
+        little = max(baseline_ns, self.settings.gpu_slow_us * 1e3)
+        return min(super().slow_ns(baseline_ns), little)
+
     @property
     def slow_samples(self) -> int:
         return self.settings.gpu_slow_samples

@@ -286,9 +286,10 @@ class Inspector:
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         mine = side.run_block(warm, rng)
         usual = judge.usual_ns(baseline, warm, rng)
-        if fastest_ns(mine) > settings.slow_factor * usual:
+        slow_ns = settings.slow_factor * usual
+        if fastest_ns(mine) > slow_ns:
             self._add_blocks(made, baseline, workload, Blocks(settings.slow_samples, 1, 1))
-            if (flag := slow_flag(made.fresh, usual, settings)) is not None:
+            if (flag := slow_flag(made.fresh, usual, slow_ns)) is not None:
                 made.flags.append(flag)
                 return
             made.clear()

@@ -232,8 +232,7 @@ class Judge:
     ) -> Timing:
         """Paired blocks of one workload. The machine is held alone by the caller. verified: calls
         of it that this worker has made."""
-        settings, bench = self.settings, self.bench
-        baseline = self._baseline_side()
+        bench, baseline = self.bench, self._baseline_side()
         side.bind(workload)
         self.bind_baseline(baseline, workload)
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
@@ -245,10 +244,11 @@ class Judge:
             self._baseline_ns[workload] = self.usual_ns(baseline, warm, rng)
         usual = self._baseline_ns[workload]
         timing = Timing(bench.floor_calls)
-        if latency_ns > settings.slow_factor * usual:
+        slow_ns = bench.slow_ns(usual)
+        if latency_ns > slow_ns:
             few = Blocks(1, bench.slow_samples, bench.slow_samples)
             self._sample(timing, side, baseline, workload, rng, few, verified)
-            if (flag := slow_flag(timing.candidate, usual, settings)) is not None:
+            if (flag := slow_flag(timing.candidate, usual, slow_ns)) is not None:
                 timing.flags.append(flag)
             else:
                 timing = Timing(bench.floor_calls)

@@ -74,6 +74,12 @@ class EvaluatorSettings:
     """Like `slow_samples`, on a GPU, where samples differ by tenths of a percent: the calls that
     were verified, so that a program which takes a second is not called again."""
 
+    gpu_slow_us: float = 5000.0
+    """On a GPU a candidate slower than the baseline, if by little, gets few samples too where its
+    calls last longer than this: what few calls may hide from the clocks is then a few percent of
+    them, and no lie makes it faster than the baseline. Most programs of a search for fast TriMul
+    kernels are such, and took the device longest."""
+
     gpu_correctness_seeds: int = 1
     gpu_drawn_blocks: int = 2
     """Like `correctness_seeds`, on a GPU, where a reference takes 10 to 100 times as long as what
@@ -126,7 +132,8 @@ class EvaluatorSettings:
     gpu_cold_us: float = 150.0
     """What so few calls may last longer besides: each comes after other work of the judge's, where
     the baseline's follow each other. A program has so few only if each of them is told to last
-    `slow_factor` times as long as the baseline: the judge times it in full otherwise."""
+    `slow_factor` times as long as the baseline, or longer than it and than `gpu_slow_us`: the judge
+    times it in full otherwise."""
 
     gpu_long_share: float = 0.012
     gpu_long_us: float = 300.0

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.evaluate.program import Call, CandidateFailure, Clocks
-from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Failed, Passed, Stage, Status
 
 # What a disturbed machine, or a worker's bad place on it, can look like.
@@ -94,12 +93,12 @@ def fastest_ns(calls: Sequence[Call]) -> int:
     return min(call.clocks.latency_ns for call in calls)
 
 
-def slow_flag(calls: Sequence[Clocks], usual_ns: int, settings: EvaluatorSettings) -> str | None:
-    """What is said of these few calls if each is `slow_factor` times as long as the baseline's
-    usual one; None if one is not: then the program was slow only to be looked at less."""
-    if min(call.latency_ns for call in calls) <= settings.slow_factor * usual_ns:
+def slow_flag(calls: Sequence[Clocks], usual_ns: float, slow_ns: float) -> str | None:
+    """What is said of these few calls if each is longer than `slow_ns`; None if one is not: then
+    the program was slow only to be looked at less. usual_ns: of the baseline's calls."""
+    if min(call.latency_ns for call in calls) <= slow_ns:
         return None
-    return f"{len(calls)} samples: slower than {settings.slow_factor:g} x baseline"
+    return f"{len(calls)} samples: slower than {slow_ns / usual_ns:.3g} x baseline"
 
 
 def plan_us(calls: Sequence[Clocks]) -> float | None:
