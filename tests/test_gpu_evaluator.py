@@ -269,6 +269,32 @@ def test_a_baseline_that_fails_beside_a_group_is_tried_beside_each(
     assert confirmation.blocks == SETTINGS.confirm_min_blocks
 
 
+def test_a_finalist_that_was_verified_is_not_verified_again_beside_others(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    verify = Session._verify
+
+    def note(session: Session, entry: Entry, purpose: str, *others: Any) -> Failed | None:
+        asked.append(f"{entry.candidate_id} {purpose}")
+        return verify(session, entry, purpose, *others)
+
+    monkeypatch.setattr(Session, "_verify", note)
+    right = Program("python", TORCH.encode())
+    wrong = Program("python", TORCH.replace("inputs.scale", "1").encode())
+    confirmation = Session(judge, [("right", right), ("wrong", wrong)]).run()
+    assert [f.candidate_id for f in confirmation.finalists] == ["wrong"]
+    assert asked == ["right confirm 0", "wrong confirm 0"]
+    asked.clear()
+    confirmation = Session(judge, [("right", right), ("next", right)]).run()
+    assert all(isinstance(f.final, Passed) for f in confirmation.finalists)
+    assert asked == ["next confirm 0", "right held-out", "next held-out"]
+    asked.clear()
+    (finalist,) = Session(judge, [("right", wrong)]).run().finalists
+    assert isinstance(finalist.final, Failed)
+    assert asked == ["right confirm 0"]
+
+
 def test_a_lone_finalist_that_runs_out_of_time_in_its_blocks_is_told_so() -> None:
     slow = TORCH.replace("import torch", "import time").replace(
         "    y =", "    time.sleep(0.05)\n    y ="

@@ -80,6 +80,7 @@ class Disturbed:
 
 
 def confirm(judge: Judge) -> Finalist:
+    judge.verified.clear()
     program = Program("python", TORCH.encode())
     (finalist,) = Session(judge, [("a", program)]).run().finalists
     return finalist

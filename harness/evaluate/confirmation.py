@@ -1,8 +1,9 @@
 """Confirmation: the best candidates of all runs, timed together on one device in one session.
 
-1. Each finalist is verified on every final workload with fresh seeds, in a fresh process. If some
-   fail, the session ends here with those alone: the others must be timed beside whoever takes their
-   places, so timing them now would be for nothing.
+1. Each finalist is verified on every final workload with fresh seeds, in a fresh process, unless
+   this judge has done so in an earlier session. If some fail, the session ends here with those
+   alone: the others must be timed beside whoever takes their places, so timing them now would be
+   for nothing.
 2. Randomised blocks: in each block every finalist and the baseline get a fresh process; for each
    final workload, in random order, all of them are timed on the same fresh inputs, in random order.
    Where the device has no room for all (`Bench.alive_at_once`), finalists come in groups, drawn
@@ -125,10 +126,15 @@ class Session:
         return [entry for entry in self._entries if entry.failure is None]
 
     def _verify_final(self, entry: Entry) -> None:
-        workloads = (*self._task.final, *self._task.tests)
-        while entry.program is not None and entry.failure is None:
+        workloads, given = (*self._task.final, *self._task.tests), entry.program
+        known, built = self._judge.verified.get(entry.candidate_id, (None, None))
+        if known is not None and known == given:
+            entry.program = built
+            return
+        while given is not None and entry.failure is None:
             failure = self._verify(entry, f"confirm {len(entry.disputed)}", workloads)
             if failure is None:
+                self._judge.verified[entry.candidate_id] = given, entry.program or given
                 return
             self._fail(entry, failure)
 

@@ -75,6 +75,8 @@ class Judge:
         self._baseline: Side | None = None
         self._baseline_ns: dict[Workload, int] = {}  # of what its worker has run
         self._kernels = b""  # that the baseline's workers have compiled
+        # Finalists that were verified on every final workload: as given, and with their kernels.
+        self.verified: dict[str, tuple[Program, Program]] = {}
         self.compiling_seconds = 0.0
         self._deadline = math.inf
 
