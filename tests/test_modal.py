@@ -92,6 +92,7 @@ def test_a_container_lives_longer_than_any_limit_of_the_judge(fake: FakeModal) -
     for function in functions_of(fake).values():
         if function.function_name != "version":
             assert function.timeout_secs > 4 * longest
+            assert function.timeout_secs > 1.5 * settings.bundle_build_seconds
 
 
 def test_the_image_is_made_of_a_tag_and_versions_and_carries_this_code(fake: FakeModal) -> None:

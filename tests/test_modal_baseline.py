@@ -29,12 +29,13 @@ from harness.errors import InfraError, UsageError
 from harness.evaluate.modal import remote
 from harness.evaluate.modal.app import COMPILERS
 from harness.evaluate.modal.ledger import read_ledger
+from harness.evaluate.modal.pins import gpu_packages
 from harness.evaluate.modal.requests import decode
 from harness.folder import read_manifest
 from harness.runlog import read_events
 from harness.suite import load_suite
 from harness.types import Candidate, JsonObject
-from suites.flashinfer.flashinfer_package import PINNED
+from suites.flashinfer.flashinfer_package import NEEDS, PINNED
 
 TASK = "gqa_paged_decode_h32_kv4_d128_ps1"
 FLASHINFER = ["FlashInfer", PINNED, "0123456789abcdef"]
@@ -93,9 +94,9 @@ def test_flashinfer_is_compiled_on_the_gpu_that_functions_have(gpu: str) -> None
     assert last == f"FROM base; RUN MAX_JOBS={COMPILERS} python -m suites.flashinfer.prepare"
     assert not [gpu for _, gpu in before if gpu]
     commands = [command for command, _ in before]
-    wanted = f"pip install flashinfer-python=={PINNED} numpy==2.5.2 torch==2.11.0 triton==3.6.0"
+    wanted = ["pip", "install", "torch==2.11.0", "triton==3.6.0", *gpu_packages(), "numpy==2.5.2"]
     (installed,) = [n for n, command in enumerate(commands) if "flashinfer" in command]
-    assert wanted in commands[installed]
+    assert set(wanted) <= set(commands[installed].split())
     copied = [n for n, command in enumerate(commands) if "COPY . /" in command]
     assert len(copied) == 2  # harness, suites
     assert copied[0] > installed  # a change of the code does not install anything anew
@@ -116,7 +117,9 @@ def test_the_manifest_names_the_packages_of_the_image_that_was_used(tmp_path: Pa
     with service(ToyContainer()):
         on_gpu = evaluator(tmp_path / "gpu", "flashinfer").describe()["modal"]["image"]
         on_cpu = evaluator(tmp_path / "cpu", "cpu").describe()["modal"]["image"]
-    assert on_gpu["packages"] == [*on_cpu["packages"], f"flashinfer-python=={PINNED}"]
+    needs = [need for need in NEEDS if need not in on_cpu["packages"]]
+    assert on_gpu["packages"] == [*on_cpu["packages"], f"flashinfer-python=={PINNED}", *needs]
+    assert all("==" in package for package in on_gpu["packages"])
     assert on_gpu["digest"] == on_cpu["digest"] == "unpinned"
 
 
@@ -136,6 +139,19 @@ def test_compiling_in_the_image_needs_no_package_that_the_image_lacks() -> None:
         check=True,
     )
     assert done.stdout == "{'numpy'}\n"
+
+
+def test_tasks_from_a_dataset_of_this_machine_are_refused_before_anything_is_judged(
+    tmp_path: Path,
+) -> None:
+    there = container()
+    here = {task.name: task.version for task in load_suite("flashinfer").tasks}
+    there.versions = here | {TASK: "1 with dataset 0123"}
+    with service(there) as fake:
+        for _ in range(2):  # the second time from the cache
+            with pytest.raises(UsageError, match=r"1 with dataset 0123.*Unset .*FIB_DATASET_PATH"):
+                evaluator(tmp_path, "flashinfer")
+        assert len(fake.calls) == 1
 
 
 # --- its name ---

@@ -33,7 +33,8 @@ from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluators import MakeEvaluator, comparison_secret, evaluator_settings
 from harness.folder import read_manifest
 from harness.runlog import read_events, read_text
-from harness.types import Candidate, Failed, JsonObject
+from harness.suite import load_suite
+from harness.types import Candidate, Failed, JsonObject, Passed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -184,6 +185,11 @@ def test_the_cpu_suite_gets_the_verdicts_of_the_local_evaluator(tmp_path: Path) 
         for source in PROGRAMS.values():
             candidate = Candidate("cpp", source)
             assert verdict(remote, candidate) == verdict(local, candidate)
+        start = load_suite("cpu").task("matmul").starts["cpp"]
+        right, wrong = Candidate("cpp", start), Candidate("cpp", PROGRAMS["forks"])
+        confirmation = remote.confirm("matmul", [right, wrong])
+        assert [f.candidate_id for f in confirmation.finalists] == [wrong.id]  # known at once
+        assert not isinstance(confirmation.finalists[0].final, Passed)
     confirmed = json.loads((tmp_path / "confirm" / "matmul.json").read_text())
     assert confirmed["finalists"][0]["final"]["status"] == "PASSED"
     places = [entry for entry in read_ledger(tmp_path) if entry.function == "confirm_cpu"]

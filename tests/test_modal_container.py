@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib.util import find_spec
 
 import pytest
 
+from harness.evaluate.build import cpp_toolchain
+from harness.evaluate.bundle import Bundle, SourceFile
 from harness.evaluate.modal import remote
 from harness.evaluate.modal.requests import Answer, Work, answer_from_bytes, decode, encode
 from harness.evaluate.sandbox import Isolation, probe
@@ -120,3 +123,24 @@ def test_triton_kernels_are_built_without_a_gpu_for_another_container() -> None:
     assert answer.refusal is None, answer.message
     names = sorted(name.partition(".")[2] for name in answer.result["builds"])
     assert names == ["json", "tar"]
+
+
+@pytest.mark.skipif(find_spec("tvm_ffi") is None, reason="apache-tvm-ffi is not installed")
+def test_a_kernel_with_a_binding_is_built_by_its_binding_for_another_container(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the host's compiler in nvcc's place: what matters is who is asked to build."""
+    monkeypatch.setattr(remote, "cuda_toolchain", lambda capability: cpp_toolchain())
+    bundle = Bundle("tvm-ffi", (SourceFile("a.cpp", "#include <tvm/ffi/function.h>\n"),), "run")
+    task = load_suite("trimul").task("trimul@spec")
+    work = Work(
+        "build",
+        "trimul",
+        task.name,
+        (Candidate("cuda", bundle.text()),),
+        EvaluatorSettings().to_json(),
+        capability_of="H100",
+    )
+    answer = ask(work)
+    assert answer.refusal is None, answer.message
+    assert any(name.endswith(".so") for name in answer.result["builds"]), answer.result["builds"]

@@ -56,7 +56,7 @@ class NamedToyEvaluator(ToyEvaluator):
 
 class ToyContainer:
     """Answers requests at once. seconds: how long each takes. requests: what was asked. described,
-    notes: what an examination finds otherwise than on this machine."""
+    notes, versions: what an examination finds otherwise than on this machine."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.evaluator = NamedToyEvaluator()
@@ -64,6 +64,7 @@ class ToyContainer:
         self.requests: list[JsonObject] = []
         self.described: JsonObject = {}
         self.notes: JsonObject = {}
+        self.versions: JsonObject = {}
         self.gate = threading.Event()
         self.gate.set()
 
@@ -102,6 +103,8 @@ class ToyContainer:
             "machine": {"cpu": "toy"},
             "packages": {"torch": "toy", "triton": None, "numpy": "toy"},
             "notes": self.notes,
+            "versions": self.versions
+            or {task.name: task.version for task in load_suite(body["suite"]).tasks},
         }
 
     def build(self, body: JsonObject) -> JsonObject:

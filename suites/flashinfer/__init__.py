@@ -12,7 +12,7 @@ Not covered: FlashInfer-Bench's other operators; published kernels.
 from __future__ import annotations
 
 from harness.suite import Suite
-from suites.flashinfer.flashinfer_package import REQUIREMENT
+from suites.flashinfer.flashinfer_package import NEEDS, REQUIREMENT
 from suites.flashinfer.gqa_decode import GqaPagedDecodeKv4, GqaPagedDecodeKv8
 from suites.flashinfer.mla_decode import MlaPagedDecode
 from suites.flashinfer.mla_prefill import MlaPagedPrefill
@@ -31,6 +31,6 @@ suite = Suite(
     ),
     default_tasks=("gqa_paged_decode_h32_kv4_d128_ps1",),
     language="triton",
-    packages=(REQUIREMENT,),
+    packages=(REQUIREMENT, *NEEDS),
     prepare="suites.flashinfer.prepare",
 )

@@ -46,7 +46,7 @@ FUNCTIONS = (
     FunctionShape("confirm_gpu", True, 8.0, 48.0, 3600),
     FunctionShape("evaluate_cpu", False, 4.0, 8.0, 900),
     FunctionShape("confirm_cpu", False, 4.0, 8.0, 3600),
-    FunctionShape("build", False, 4.0, 8.0, 300),
+    FunctionShape("build", False, 4.0, 8.0, 600),
     FunctionShape("version", False, 0.125, 1.0, 60, single_use=False),
 )
 STARTUP_SECONDS = 900  # a container pulls its image before it answers

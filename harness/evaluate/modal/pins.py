@@ -9,7 +9,7 @@ Images with a GPU also hold what the shipped suites' baselines need, in the suit
 
 Covered: the reference, the packages, the digest of a public image on Docker Hub.
 Not covered: versions of the Ubuntu packages (g++), which are the base image's and its archive's,
-and of what the suites' packages need in turn, but for torch, Triton and numpy.
+and of what torch itself needs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REPOSITORY, TAG = "nvidia/cuda", "13.0.1-devel-ubuntu24.04"
 PYTHON = "3.12"
 TORCH_INDEX = "https://download.pytorch.org/whl/cu130"
 TORCH = ("torch==2.11.0", "triton==3.6.0")
-PACKAGES = ("numpy==2.5.2",)
+PACKAGES = ("numpy==2.5.2", "apache-tvm-ffi==0.1.15.post2")  # TVM-FFI: a binding of kernels
 
 UNPINNED = "unpinned"
 _TOKENS = "https://auth.docker.io/token"
@@ -96,7 +96,7 @@ def image_facts(deployed: str | None, *, on_gpu: bool) -> JsonObject:
         "deployed": deployed,
         "digest": digest.group() if digest else UNPINNED,
         "python": PYTHON,
-        "packages": [*TORCH, *PACKAGES, *(gpu_packages() if on_gpu else ())],
+        "packages": list(dict.fromkeys([*TORCH, *PACKAGES, *(gpu_packages() if on_gpu else ())])),
     }
 
 

@@ -15,6 +15,7 @@ GPU), examine. Not covered: the app that carries this (app.py).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -28,10 +29,11 @@ from pathlib import Path
 import harness
 from harness.environment import fingerprint, packages, visible_gpus
 from harness.errors import HarnessError, InfraError
+from harness.evaluate.bindings import BindingMissing
 from harness.evaluate.build import Builder, cuda_toolchain
-from harness.evaluate.header import cpp_header
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.local import LocalEvaluator
+from harness.evaluate.local_cpu import native
 from harness.evaluate.modal.requests import Refusal, code_version, decode, encode
 from harness.evaluate.program import parent_environment
 from harness.evaluate.sandbox import Isolation, probe
@@ -207,6 +209,7 @@ def _examine(body: JsonObject, evaluator: LocalEvaluator) -> JsonObject:
         "machine": fingerprint(),
         "packages": packages(),
         "notes": {task.name: dict(task.notes) for task in load_suite(body["suite"]).tasks},
+        "versions": {task.name: task.version for task in load_suite(body["suite"]).tasks},
     }
 
 
@@ -236,7 +239,8 @@ def _build(body: JsonObject) -> JsonObject:
             triton.build(candidate.source, task.signature, workloads)
         else:
             builder = Builder(parent, folder, settings, cuda_toolchain(capability))
-            builder.build(candidate.source, cpp_header(task.signature, "cuda"))
+            with contextlib.suppress(BindingMissing):  # which the judge's container says
+                native(lambda: builder, task, candidate, "cuda")
         return {"builds": {path.name: path.read_bytes().hex() for path in folder.iterdir()}}
 
 
