@@ -250,6 +250,36 @@ def test_a_program_beside_which_the_baseline_fails_twice_is_told_so(
     assert "works alone, but beside this program it failed: out of memory" in outcome.message
 
 
+def test_a_program_that_leaves_the_baseline_no_room_to_start_is_told_so(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, alive = judge.bench.start, 0
+
+    def crowded(program: Program, *others: Any, **named: Any) -> Side:
+        nonlocal alive
+        if program.baseline and alive:
+            raise CandidateFailure(Status.RUNTIME_ERROR, "load", "out of memory")
+        side = start(program, *others, **named)
+        if not program.baseline:
+            alive += 1
+            close = side.close
+
+            def closed() -> None:
+                nonlocal alive
+                alive -= 1
+                close()
+
+            monkeypatch.setattr(side, "close", closed)
+        return side
+
+    monkeypatch.setattr(judge.bench, "start", crowded)
+    judge.close_baseline()
+    outcome = judge.evaluate("hog", Program("python", TORCH.encode())).outcome
+    assert isinstance(outcome, Failed)
+    assert outcome.check == "beside_the_baseline"
+    assert "out of memory" in outcome.message
+
+
 def test_a_baseline_that_fails_alone_is_our_failure(
     judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

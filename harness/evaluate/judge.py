@@ -378,7 +378,8 @@ class Judge:
 
     def _baseline_side(self) -> Side:
         if self._baseline is None:
-            self._baseline = self.start_baseline(self.task.search)
+            with self._ours():  # beside a program, which may have left it no room
+                self._baseline = self.bench.start(self.baseline_program(), self.task.search)
         return self._baseline
 
     def _passed(
