@@ -160,11 +160,12 @@ def confirm_task(
 
 
 def phases_in_words(confirmation: Confirmation) -> str | None:
-    """How long the last session held its device and with what; None where it is not known."""
+    """How long the last session took and with what; None where it is not known."""
     if confirmation.cached or not confirmation.phases:
         return None
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in confirmation.phases.items())
-    return f"took {confirmation.device_seconds:.0f} s in {confirmation.blocks} blocks: {phases}."
+    seconds = sum(confirmation.phases.values())
+    return f"took {seconds:.0f} s in {confirmation.blocks} blocks: {phases}."
 
 
 def write_confirmation(folder: Path, result: TaskConfirmation) -> Path:

@@ -253,7 +253,7 @@ class Confirmation:
     device_seconds: float
     capped: bool  # the sample cap was reached before every interval was narrow enough
     cached: bool = field(default=False, compare=False)
-    phases: Mapping[str, float] = field(default_factory=dict, compare=False)  # of device_seconds
+    phases: Mapping[str, float] = field(default_factory=dict, compare=False)  # seconds
 
 
 @dataclass(frozen=True)
