@@ -165,8 +165,9 @@ def test_a_stop_ends_an_installation_at_once_and_the_next_begins_anew(index, tmp
 def test_ctrl_c_goes_to_the_harness_and_not_to_pip(index, tmp_path):
     made = environment(tmp_path, wheel(index))
     code = (
-        "import sys, threading; from pathlib import Path; "
+        "import signal, sys, threading; from pathlib import Path; "
         "from harness.foreign.environments import PythonEnvironment; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored behind nohup
         "made = PythonEnvironment('toy-1.0', Path(sys.argv[1]), 1); "
         "made.make(lambda line: print(line, flush=True), threading.Event())"
     )
