@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -65,7 +65,15 @@ def test_the_failure_of_one_is_told_at_once_and_the_other_is_made_to_its_end() -
     assert (said, made) == (["one cannot run here: no wheel"], ["two"])
 
 
-def test_ctrl_c_while_methods_are_prepared_stops_each_of_them() -> None:
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """As in a terminal: behind nohup a process is deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_methods_are_prepared_stops_each_of_them(hears_ctrl_c: None) -> None:
     both, ended = threading.Barrier(2, timeout=10), list[bool]()
 
     def make(stop: threading.Event) -> None:
