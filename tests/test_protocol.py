@@ -32,7 +32,7 @@ def run(inputs, outputs):
     return x * 2 + 1, x.sum().reshape(1)
 """
 QUICK = "def before(inputs): pass\n" + RIGHT
-SLEEPS_IN_EVERY_CALL = "import time\ndef before(inputs): time.sleep(0.002)\n" + RIGHT
+SLEEPS_IN_EVERY_CALL = "import time\ndef before(inputs): time.sleep(0.02)\n" + RIGHT
 SLEEPS_IN_THE_FIRST_CALL = (
     """
 import time
