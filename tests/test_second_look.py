@@ -1,9 +1,10 @@
 """A failure that a disturbed machine can cause, once and again: in a confirmation and in an
 inspection. In a search: tests/test_gpu_evaluator.py."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from harness.evaluate.confirmation import Session
@@ -12,7 +13,7 @@ from harness.evaluate.inspection import inspect
 from harness.evaluate.judge import Judge
 from harness.evaluate.judge_process import JudgeProcess
 from harness.evaluate.local_cpu import judge_setup
-from harness.evaluate.program import CandidateFailure, Program
+from harness.evaluate.program import Call, CandidateFailure, Contents, Program
 from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
@@ -98,6 +99,22 @@ def test_one_disturbance_costs_no_finalist_its_confirmation(
     assert finalist.held_out is Status.PASSED
     for row in finalist.final.measurements:  # held-out workloads have none
         assert ("evaluated anew: seemed to run" in row.flags) == (within != "_held_out")
+
+
+def test_a_block_that_is_timed_again_has_other_inputs(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Contents] = []
+    run_block = Side.run_block
+
+    def noted(side: Side, contents: Sequence[Contents], rng: np.random.Generator) -> list[Call]:
+        seen.extend(() if side.program.baseline else contents)
+        return run_block(side, contents, rng)
+
+    monkeypatch.setattr(Side, "run_block", noted)
+    Disturbed(monkeypatch, 1, 3, "_group")
+    assert isinstance(confirm(judge).final, Passed)
+    assert len(seen) == len(set(seen))
 
 
 @pytest.mark.parametrize("within", ["_verify_final", "_group"])

@@ -163,11 +163,13 @@ class Session:
     def _time_blocks(self) -> tuple[int, bool]:
         """Add blocks until the intervals are narrow or a cap is reached: (blocks, capped)."""
         settings, started = self._judge.settings, time.perf_counter()
-        blocks, repeats, watch = 0, settings.steal_repeats, self._bench.watch()
+        blocks, tries, repeats = 0, 0, settings.steal_repeats
+        watch = self._bench.watch()
         while self._alive() and blocks < settings.confirm_max_blocks:
             with self._bench.quiet():
                 watch.restart()
-                values = self._block(f"block {blocks} {repeats}")
+                tries += 1  # each on inputs that no worker has seen
+                values = self._block(f"block {tries}")
                 disturbed = values is not None and watch.disturbed(baselines_us(values))
             if values is None:
                 continue  # a finalist broke: the block is not complete
