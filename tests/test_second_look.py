@@ -136,6 +136,21 @@ def test_held_out_workloads_on_which_it_seems_so_twice_are_a_verdict(
     assert finalist.held_out is Status.REJECTED
 
 
+def test_what_was_disputed_of_a_finalist_is_told_of_it_in_a_later_session_too(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Disturbed(monkeypatch, 1, within="_verify_final")
+    judge.verified.clear()
+    right = Program("python", TORCH.encode())
+    wrong = Program("python", TORCH.replace("inputs.scale", "1").encode())
+    (failed,) = Session(judge, [("right", right), ("wrong", wrong)]).run().finalists
+    assert failed.candidate_id == "wrong"
+    (finalist,) = Session(judge, [("right", right)]).run().finalists
+    assert isinstance(finalist.final, Passed)
+    for row in finalist.final.measurements:
+        assert "evaluated anew: seemed to run" in row.flags
+
+
 def look(judge: Judge) -> Inspection:
     wrap = load("submission format", "suites.gpumode.submission:wrap", {})
     source = cast(str, wrap(toy_trimul.HONEST))

@@ -127,14 +127,16 @@ class Session:
 
     def _verify_final(self, entry: Entry) -> None:
         workloads, given = (*self._task.final, *self._task.tests), entry.program
-        known, built = self._judge.verified.get(entry.candidate_id, (None, None))
-        if known is not None and known == given:
-            entry.program = built
+        known = self._judge.verified.get(entry.candidate_id)
+        if known is not None and known[0] == given:
+            _, entry.program, disputed = known
+            entry.disputed = [*disputed]
             return
         while given is not None and entry.failure is None:
             failure = self._verify(entry, f"confirm {len(entry.disputed)}", workloads)
             if failure is None:
-                self._judge.verified[entry.candidate_id] = given, entry.program or given
+                made = given, entry.program or given, [*entry.disputed]
+                self._judge.verified[entry.candidate_id] = made
                 return
             self._fail(entry, failure)
 

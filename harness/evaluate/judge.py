@@ -75,8 +75,9 @@ class Judge:
         self._baseline: Side | None = None
         self._baseline_ns: dict[Workload, int] = {}  # of what its worker has run
         self._kernels = b""  # that the baseline's workers have compiled
-        # Finalists that were verified on every final workload: as given, and with their kernels.
-        self.verified: dict[str, tuple[Program, Program]] = {}
+        # Finalists that were verified on every final workload: as given, with their kernels, and
+        # what was disputed of them.
+        self.verified: dict[str, tuple[Program, Program, list[str]]] = {}
         self.compiling_seconds = 0.0
         self._deadline = math.inf
 
