@@ -136,6 +136,25 @@ def test_held_out_workloads_on_which_it_seems_so_twice_are_a_verdict(
     assert finalist.held_out is Status.REJECTED
 
 
+@pytest.mark.parametrize("within", ["_verify_final", "_held_out"])
+def test_both_looks_at_a_finalist_have_the_time_of_one(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, within: str
+) -> None:
+    """Otherwise one that takes long and then fails so outlasts the container it is judged in."""
+    deadlines: list[float] = []
+    verify = Judge.verify
+
+    def noted(judge: Judge, *given: Any) -> Any:
+        deadlines.append(judge._deadline)
+        return verify(judge, *given)
+
+    monkeypatch.setattr(Judge, "verify", noted)
+    Disturbed(monkeypatch, 1, 3, within)
+    assert isinstance(confirm(judge).final, Passed)
+    assert len(set(deadlines)) == 2  # final workloads, held-out ones
+    assert max(deadlines) < float("inf")
+
+
 def test_what_was_disputed_of_a_finalist_is_told_of_it_in_a_later_session_too(
     judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,13 +132,14 @@ class Session:
             _, entry.program, disputed = known
             entry.disputed = [*disputed]
             return
-        while given is not None and entry.failure is None:
-            failure = self._verify(entry, f"confirm {len(entry.disputed)}", workloads)
-            if failure is None:
-                made = given, entry.program or given, [*entry.disputed]
-                self._judge.verified[entry.candidate_id] = made
-                return
-            self._fail(entry, failure)
+        with self._judge.in_time():  # both looks together
+            while given is not None and entry.failure is None:
+                failure = self._verify(entry, f"confirm {len(entry.disputed)}", workloads)
+                if failure is None:
+                    made = given, entry.program or given, [*entry.disputed]
+                    self._judge.verified[entry.candidate_id] = made
+                    return
+                self._fail(entry, failure)
 
     def _verify(self, entry: Entry, purpose: str, workloads: Sequence[Workload]) -> Failed | None:
         """What is wrong on fresh seeds, in a fresh process."""
@@ -147,10 +148,7 @@ class Session:
         once = set(self._task.tests).difference(self._task.final)
         assert entry.program is not None
         try:
-            with (
-                judge.in_time(),
-                bench.start(entry.program, workloads, compiles=True) as side,
-            ):
+            with bench.start(entry.program, workloads, compiles=True) as side:
                 for workload in workloads:
                     seeds = 1 if workload in once else bench.correctness_seeds
                     judge.verify(side, workload, rng, seeds)
@@ -372,9 +370,10 @@ class Session:
         """The verdict on the held-out workloads; (None, "") for a finalist that did not pass."""
         if entry.program is None or entry.failure is not None:
             return None, ""
-        failure = self._verify(entry, "held-out", self._task.held_out)
-        if failure is not None and is_disputed(failure):
-            failure = self._verify(entry, "held-out again", self._task.held_out)
+        with self._judge.in_time():
+            failure = self._verify(entry, "held-out", self._task.held_out)
+            if failure is not None and is_disputed(failure):
+                failure = self._verify(entry, "held-out again", self._task.held_out)
         if failure is not None:
             return failure.status, f"{failure.workload}: {failure.message}"
         return Status.PASSED, ""
