@@ -7,9 +7,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from harness.evaluate.check import Mismatch
 from harness.evaluate.confirmation import Session
 from harness.evaluate.inspected import Inspection
-from harness.evaluate.inspection import inspect
+from harness.evaluate.inspection import Inspector, inspect
 from harness.evaluate.judge import Judge
 from harness.evaluate.judge_process import JudgeProcess
 from harness.evaluate.local_cpu import judge_setup
@@ -195,3 +196,41 @@ def test_one_disturbance_takes_no_verdict_and_no_time_from_a_submission(
     found = look(inspecting)
     assert {c.check for c in found.checked} == {"ran_while_stopped"}
     assert all((t.problem or "").startswith("ran_while_stopped") for t in found.timed)
+
+
+def test_a_submission_whose_timed_calls_were_wrong_before_it_was_disturbed_has_no_second_look(
+    inspecting: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_against, blocks = Inspector._hold_against, 0
+
+    def wrong(inspector: Inspector, made: Any, *given: Any, **named: Any) -> None:
+        nonlocal blocks
+        hold_against(inspector, made, *given, **named)
+        blocks += 1
+        if blocks == 1:
+            made.problem = "tolerance: wrong"
+            raise CandidateFailure(Status.REJECTED, "ran_while_stopped", "seemed to run")
+
+    monkeypatch.setattr(Inspector, "_hold_against", wrong)
+    assert [t.problem for t in look(inspecting).timed] == ["tolerance: wrong", None]
+
+
+def test_a_submission_that_was_wrong_before_it_was_disturbed_has_no_second_look(
+    inspecting: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def wrong(inspector: Inspector, *given: Any) -> tuple[Mismatch, str]:
+        nonlocal looks
+        looks += 1
+        return Mismatch("wrong", {}), ""
+
+    def disturbed(inspector: Inspector) -> None:
+        raise CandidateFailure(Status.REJECTED, "ran_while_stopped", "seemed to run")
+
+    monkeypatch.setattr(Inspector, "_verify", wrong)
+    monkeypatch.setattr(Inspector, "_look", disturbed)
+    monkeypatch.setattr(Inspector, "_time_all", lambda inspector: [])
+    found = look(inspecting)
+    assert not any(c.passed for c in found.checked)
+    assert looks == len(found.checked)

@@ -205,7 +205,8 @@ class Inspector:
         return Checked(*named, wrong, "tolerance", mismatch.message, gate, published)
 
     def _verified(self, workload: Workload) -> tuple[Mismatch | None, str]:
-        """`_verify`, once more in a fresh worker where its failure is disputed."""
+        """`_verify`, once more in a fresh worker where nothing but a disputed failure was found."""
+        found: tuple[Mismatch | None, str] = None, ""
         disputes = self._judge.settings.disputes
         while True:
             try:
@@ -214,7 +215,7 @@ class Inspector:
                 return found
             except CandidateFailure as failure:
                 self._after(failure)
-                if not is_disputed(failure) or disputes == 0:
+                if any(found) or not is_disputed(failure) or disputes == 0:
                     raise
                 disputes -= 1
 
@@ -244,7 +245,7 @@ class Inspector:
                 self._time_once(made, baseline, workload)
             except CandidateFailure as failure:
                 self._after(failure)
-                if is_disputed(failure) and disputes > 0:
+                if made.problem is None and is_disputed(failure) and disputes > 0:
                     disputes -= 1
                     made = _Gathered(flags=[anew(failure.message)])
                     continue
