@@ -54,7 +54,12 @@ class Disturbed:
     """
 
     def __init__(
-        self, patch: pytest.MonkeyPatch, times: int, first: int = 0, within: str | None = None
+        self,
+        patch: pytest.MonkeyPatch,
+        times: int,
+        first: int = 0,
+        within: str | None = None,
+        check: str = "ran_while_stopped",
     ) -> None:
         self.looks = 0
         counts, audit = within is None, Side.audit_stop
@@ -63,7 +68,7 @@ class Disturbed:
             if counts and not side.program.baseline:
                 self.looks += 1
                 if first < self.looks <= first + times:
-                    raise CandidateFailure(Status.REJECTED, "ran_while_stopped", "seemed to run")
+                    raise CandidateFailure(Status.REJECTED, check, "seemed to run")
             audit(side)
 
         patch.setattr(Side, "audit_stop", disturbed)
@@ -88,12 +93,12 @@ def confirm(judge: Judge) -> Finalist:
     return finalist
 
 
-@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize(("first", "check"), [(0, "ran_while_stopped"), (3, "does_not_stop")])
 @pytest.mark.parametrize("within", ["_verify_final", "_group", "_held_out"])
 def test_one_disturbance_costs_no_finalist_its_confirmation(
-    judge: Judge, monkeypatch: pytest.MonkeyPatch, within: str, first: int
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, within: str, first: int, check: str
 ) -> None:
-    seen = Disturbed(monkeypatch, 1, first, within)
+    seen = Disturbed(monkeypatch, 1, first, within, check)
     finalist = confirm(judge)
     assert seen.looks > first
     assert isinstance(finalist.final, Passed), finalist.final
