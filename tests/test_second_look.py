@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from harness.evaluate import inspection
 from harness.evaluate.check import Mismatch
 from harness.evaluate.confirmation import Session
 from harness.evaluate.inspected import Inspection
@@ -14,7 +15,7 @@ from harness.evaluate.inspection import Inspector, inspect
 from harness.evaluate.judge import Judge
 from harness.evaluate.judge_process import JudgeProcess
 from harness.evaluate.local_cpu import judge_setup
-from harness.evaluate.program import Call, CandidateFailure, Contents, Program
+from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
 from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
@@ -239,3 +240,18 @@ def test_a_submission_that_was_wrong_before_it_was_disturbed_has_no_second_look(
     found = look(inspecting)
     assert not any(c.passed for c in found.checked)
     assert looks == len(found.checked)
+
+
+def test_a_submission_that_breaks_on_reused_inputs_and_is_not_slow_after_all_is_timed_in_full(
+    inspecting: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(inspector: Inspector, *given: Any) -> list[Clocks]:
+        inspector._end()
+        return []
+
+    monkeypatch.setattr(inspection, "fastest_ns", lambda calls: 10**15)  # in the warm-up
+    monkeypatch.setattr(inspection, "slow_flag", lambda *given: None)
+    monkeypatch.setattr(Inspector, "_reuse", breaks)
+    for timed in look(inspecting).timed:
+        assert timed.problem is None
+        assert len(timed.fresh_us) > SETTINGS.slow_samples

@@ -294,7 +294,8 @@ class Inspector:
                 made.flags.append(flag)
                 return
             made.clear()
-        self._add_blocks(made, baseline, workload, bench.blocks(usual, side.slots))
+        slots = self._bound(workload).slots  # of another worker, where that one broke
+        self._add_blocks(made, baseline, workload, bench.blocks(usual, slots))
 
     def _add_blocks(
         self, made: _Gathered, baseline: Side, workload: Workload, blocks: Blocks
