@@ -1,6 +1,7 @@
 """The GPU evaluator without a GPU: its judge on CPU tensors, Triton programs in the interpreter."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.evaluate.judge import Judge
 from harness.evaluate.judge_process import JudgeProcess
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.local_cpu import judge_setup
-from harness.evaluate.program import CandidateFailure, Program, Timed
+from harness.evaluate.program import Call, CandidateFailure, Program, Timed
 from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
@@ -278,6 +279,34 @@ def test_a_program_that_leaves_the_baseline_no_room_to_start_is_told_so(
     assert isinstance(outcome, Failed)
     assert outcome.check == "beside_the_baseline"
     assert "out of memory" in outcome.message
+
+
+def test_a_program_that_slows_the_baseline_beside_it_is_not_taken_for_a_slow_one(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that leaves a kernel on the device when it is bound."""
+    block = judge.baseline_block
+
+    def slowed(*given: Any) -> list[Call]:
+        return [
+            replace(call, clocks=replace(call.clocks, latency_ns=80_000_000))
+            for call in block(*given)
+        ]
+
+    source = TORCH.replace("import torch", "import time, torch")
+    source = source.replace("    y =", "    time.sleep(0.02)\n    y =")
+    monkeypatch.setattr(judge, "usual_ns", lambda *given: 1_000_000)
+    judge.close_baseline()
+    rows = [judge.evaluate("slow", Program("python", source.encode())).outcome]
+    judge.close_baseline()
+    monkeypatch.setattr(judge, "baseline_block", slowed)
+    rows.append(judge.evaluate("slows", Program("python", source.encode())).outcome)
+    judge.close_baseline()
+    few = SETTINGS.gpu_slow_samples
+    for outcome, slow in zip(rows, (True, False), strict=True):
+        assert isinstance(outcome, Passed)
+        for row in outcome.measurements:
+            assert (row.samples == few) == any("slower than" in flag for flag in row.flags) == slow
 
 
 def test_a_baseline_that_fails_alone_is_our_failure(

@@ -287,10 +287,13 @@ class Inspector:
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         mine = side.run_block(warm, rng)
         usual = judge.usual_ns(baseline, warm, rng)
-        slow_ns = settings.slow_factor * usual
-        if fastest_ns(mine) > slow_ns:
+
+        def slow_ns(baseline_ns: float) -> float:
+            return settings.slow_factor * baseline_ns
+
+        if fastest_ns(mine) > slow_ns(usual):
             self._add_blocks(made, baseline, workload, Blocks(settings.slow_samples, 1, 1))
-            if (flag := slow_flag(made.fresh, usual, slow_ns)) is not None:
+            if (flag := slow_flag(made.fresh, made.baseline, slow_ns)) is not None:
                 made.flags.append(flag)
                 return
             made.clear()

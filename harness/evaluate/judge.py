@@ -247,11 +247,11 @@ class Judge:
             self._baseline_ns[workload] = self.usual_ns(baseline, warm, rng)
         usual = self._baseline_ns[workload]
         timing = Timing(bench.floor_calls)
-        slow_ns = bench.slow_ns(usual)
-        if latency_ns > slow_ns:
+        if latency_ns > bench.slow_ns(usual):
             few = Blocks(1, bench.slow_samples, bench.slow_samples)
             self._sample(timing, side, baseline, workload, rng, few, verified)
-            if (flag := slow_flag(timing.candidate, usual, slow_ns)) is not None:
+            flag = slow_flag(timing.candidate, timing.baseline, bench.slow_ns)
+            if flag is not None:
                 timing.flags.append(flag)
             else:
                 timing = Timing(bench.floor_calls)

@@ -132,8 +132,8 @@ class EvaluatorSettings:
     gpu_cold_us: float = 150.0
     """What so few calls may last longer besides: each comes after other work of the judge's, where
     the baseline's follow each other. A program has so few only if each of them is told to last
-    `slow_factor` times as long as the baseline, or longer than it and than `gpu_slow_us`: the judge
-    times it in full otherwise."""
+    `slow_factor` times as long as the baseline's on the same inputs, or longer than that and than
+    `gpu_slow_us`: the judge times it in full otherwise."""
 
     gpu_long_share: float = 0.012
     gpu_long_us: float = 300.0

@@ -7,7 +7,7 @@ Not covered: what is checked (verification.py), and when (judge.py, confirmation
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.evaluate.program import Call, CandidateFailure, Clocks
@@ -93,12 +93,16 @@ def fastest_ns(calls: Sequence[Call]) -> int:
     return min(call.clocks.latency_ns for call in calls)
 
 
-def slow_flag(calls: Sequence[Clocks], usual_ns: float, slow_ns: float) -> str | None:
-    """What is said of these few calls if each is longer than `slow_ns`; None if one is not: then
-    the program was slow only to be looked at less. usual_ns: of the baseline's calls."""
-    if min(call.latency_ns for call in calls) <= slow_ns:
+def slow_flag(
+    calls: Sequence[Clocks], baseline: Sequence[Clocks], slow_ns: Callable[[float], float]
+) -> str | None:
+    """What is said of these few calls if each is slow beside the baseline's on the same inputs;
+    None if one is not: then the program was slow only to be looked at less, or the baseline was
+    slowed. slow_ns: what a call must be longer than, by the baseline's (median) latency."""
+    usual = statistics.median(call.latency_ns for call in baseline)
+    if min(call.latency_ns for call in calls) <= slow_ns(usual):
         return None
-    return f"{len(calls)} samples: slower than {slow_ns / usual_ns:.3g} x baseline"
+    return f"{len(calls)} samples: slower than {slow_ns(usual) / usual:.3g} x baseline"
 
 
 def plan_us(calls: Sequence[Clocks]) -> float | None:
