@@ -13,6 +13,7 @@ from harness.errors import UnknownName, UsageError
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.local_cpu import CpuBackend
 from harness.evaluate.settings import EvaluatorSettings
+from harness.suite import Task
 from harness.types import Candidate, Evaluation, Failed, Passed, Stage, Status
 from tests.toy_suite import START
 
@@ -245,6 +246,29 @@ def test_finalists_are_built_side_by_side(
     pair = [cpp("return 4; // one"), cpp("return 4; // two")]
     confirmation = evaluator.confirm("toy", pair)
     assert [f.candidate_id for f in confirmation.finalists] == sorted(c.id for c in pair)
+
+
+def test_a_finalist_whose_build_takes_too_long_beside_others_is_built_alone(
+    evaluator: LocalEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, build = threading.Barrier(2, timeout=60), CpuBackend.build
+    late = Failed(Status.TIMEOUT, Stage.BUILD, "compile", "the compiler did not finish in time")
+    begun: list[str] = []
+
+    def crowded(self: CpuBackend, task: Task, candidate: Candidate, *given: Any) -> Any:
+        begun.append(candidate.id)
+        if len(begun) <= 2:
+            both.wait()
+            return late, 60.0
+        return (late, 60.0) if candidate == endless else build(self, task, candidate, *given)
+
+    monkeypatch.setattr(CpuBackend, "build", crowded)
+    right, endless = cpp(RIGHT + "return 0; // built alone"), cpp("return 4; // endless")
+    (finalist,) = evaluator.confirm("toy", [right, endless]).finalists
+    assert sorted(begun) == sorted([right.id, endless.id] * 2)
+    assert finalist.candidate_id == endless.id
+    assert isinstance(finalist.final, Failed)
+    assert finalist.final.status is Status.TIMEOUT
 
 
 def test_unknown_tasks_and_languages_are_refused(evaluator: LocalEvaluator) -> None:

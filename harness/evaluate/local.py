@@ -185,9 +185,7 @@ class LocalEvaluator:
 
         def make() -> JsonObject:
             started = time.perf_counter()
-            # A build has serial parts, and few at once keep each within its time.
-            with ThreadPoolExecutor(max(2, cores() // 4)) as pool:
-                finalists = list(pool.map(lambda c: self._finalist(known, c), ordered))
+            finalists = self._finalists(known, ordered)
             built = {"building": time.perf_counter() - started}
             answer = self._backend.ask({"op": "confirm", "task": task, "finalists": finalists})
             confirmation: JsonObject = answer["confirmation"]
@@ -254,6 +252,16 @@ class LocalEvaluator:
             samples_us=answer["samples"],
         )
 
+    def _finalists(self, task: Task, candidates: Sequence[Candidate]) -> list[JsonObject]:
+        """Built side by side, since a build has serial parts. Beside others each takes longer, so
+        one that did not end in time is built once more, alone."""
+        with ThreadPoolExecutor(max(2, cores() // 4)) as pool:
+            made = list(pool.map(lambda c: self._finalist(task, c), candidates))
+        return [
+            self._finalist(task, candidate) if _timed_out(entry) else entry
+            for candidate, entry in zip(candidates, made, strict=True)
+        ]
+
     def _finalist(self, task: Task, candidate: Candidate) -> JsonObject:
         built, _ = self._built(task, candidate, tuple(task.workloads.values()))
         if isinstance(built, Failed):
@@ -293,3 +301,8 @@ class LocalEvaluator:
         with self._lock:
             self._hits += hit
             self._misses += not hit
+
+
+def _timed_out(entry: JsonObject) -> bool:
+    """Whether there is nothing of a finalist since its build took too long."""
+    return "failure" in entry and entry["failure"]["status"] == Status.TIMEOUT
