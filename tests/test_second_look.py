@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from harness.errors import InfraError
 from harness.evaluate import inspection
 from harness.evaluate.check import Mismatch
 from harness.evaluate.confirmation import Session
@@ -255,3 +256,19 @@ def test_a_submission_that_breaks_on_reused_inputs_and_is_not_slow_after_all_is_
     for timed in look(inspecting).timed:
         assert timed.problem is None
         assert len(timed.fresh_us) > SETTINGS.slow_samples
+
+
+@pytest.mark.parametrize("method", ["bind", "run_block"])
+def test_a_submission_is_not_told_of_the_baselines_failure_as_its_own(
+    inspecting: Judge, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    whole = getattr(Side, method)
+
+    def failing(side: Side, *given: Any) -> Any:
+        if side.program.baseline:
+            raise CandidateFailure(Status.RUNTIME_ERROR, method, "out of memory")
+        return whole(side, *given)
+
+    monkeypatch.setattr(Side, method, failing)
+    with pytest.raises(InfraError, match=r"The baseline torch .* failed: out of memory"):
+        look(inspecting)

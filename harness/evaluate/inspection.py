@@ -283,7 +283,7 @@ class Inspector:
         those."""
         judge, bench, rng, settings = self._judge, self._bench, self._rng, self._judge.settings
         side = self._bound(workload)
-        baseline.bind(workload)
+        judge.bind_baseline(baseline, workload)
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         mine = side.run_block(warm, rng)
         usual = judge.usual_ns(baseline, warm, rng)
