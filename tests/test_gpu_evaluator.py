@@ -347,7 +347,7 @@ def test_a_finalist_that_was_verified_is_not_verified_again_beside_others(
     asked.clear()
     confirmation = Session(judge, [("right", right), ("next", right)]).run()
     assert all(isinstance(f.final, Passed) for f in confirmation.finalists)
-    assert asked == ["next confirm 0", "right held-out", "next held-out"]
+    assert asked == ["next confirm 0", "right held-out 0", "next held-out 0"]
     asked.clear()
     (finalist,) = Session(judge, [("right", wrong)]).run().finalists
     assert isinstance(finalist.final, Failed)

@@ -2,6 +2,7 @@
 inspection. In a search: tests/test_gpu_evaluator.py."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -176,6 +177,16 @@ def test_what_was_disputed_of_a_finalist_is_told_of_it_in_a_later_session_too(
     assert isinstance(finalist.final, Passed)
     for row in finalist.final.measurements:
         assert "evaluated anew: seemed to run" in row.flags
+
+
+@pytest.mark.parametrize("within", ["_verify_final", "_group", "_held_out"])
+def test_without_disputes_there_is_no_second_look(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, within: str
+) -> None:
+    monkeypatch.setattr(judge, "settings", replace(SETTINGS, disputes=0))
+    Disturbed(monkeypatch, 1, within=within)
+    finalist = confirm(judge)
+    assert not (isinstance(finalist.final, Passed) and finalist.held_out is Status.PASSED)
 
 
 def look(judge: Judge) -> Inspection:
