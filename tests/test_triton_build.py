@@ -2,7 +2,10 @@
 
 import io
 import tarfile
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from harness.evaluate.build import BuildFailure, Built
 from harness.evaluate.launcher import WarmParent
 from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
-from harness.evaluate.triton_build import TritonBuilder
+from harness.evaluate.triton_build import AT_ONCE, TritonBuilder
 from harness.interchange.importing import candidate_of
 from harness.interchange.solution import Solution
 from tests.toy_gpu_suite import START, suite
@@ -31,6 +34,29 @@ def parent() -> Iterator[WarmParent]:
 @pytest.fixture
 def builder(parent: WarmParent, tmp_path: Path) -> TritonBuilder:
     return TritonBuilder(parent, tmp_path, EvaluatorSettings(), 90)
+
+
+def test_few_builds_are_made_at_once(
+    builder: TritonBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def compiling(*_: object) -> Built:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
+        return Built(b"", 0.0)
+
+    monkeypatch.setattr(builder, "_compile", compiling)
+    sources = [f"# program {n}" for n in range(3 * AT_ONCE)]
+    with ThreadPoolExecutor(len(sources)) as pool:
+        made = list(pool.map(lambda s: builder.build(s, TASK.signature, WORKLOADS), sources))
+    assert len(made) == len(sources)
+    assert most == AT_ONCE
 
 
 def names(built: Built) -> list[str]:

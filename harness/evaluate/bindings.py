@@ -46,7 +46,7 @@ class BuiltBundle:
 
 
 class BindingMissing(EnvironmentMissing):
-    """The package of a bundle's binding is not installed."""
+    """What a bundle's binding is built with is not installed."""
 
 
 def bundle_of(candidate: Candidate, signature: Signature) -> Bundle | Failed | None:
@@ -100,7 +100,7 @@ def _with_torch(tools: Toolchain) -> Toolchain:
     include = torch / "include"
     python = Path(sysconfig.get_path("include")).resolve()
     if not (python / "Python.h").exists():
-        raise EnvironmentMissing(
+        raise BindingMissing(
             "Python's headers are missing, which a torch extension is built with. Debian, Ubuntu: "
             "apt-get install python3-dev; Fedora: dnf install python3-devel."
         )

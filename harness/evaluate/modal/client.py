@@ -269,6 +269,8 @@ class ModalEvaluator:
             if not set(answer.result) >= _EXAMINED:
                 raise BadAnswer("it is no examination")
             _check_baselines(answer.result["described"], self._suite)
+            if not isinstance(answer.result["versions"], dict):
+                raise BadAnswer("it does not say which versions tasks have")
             return {**answer.result, "container": answer.container}
 
         name: FunctionName = "evaluate_gpu" if self._on_gpu else "evaluate_cpu"
