@@ -81,11 +81,21 @@ class ForeignMethodContract:
     method: Method
     small: Mapping[str, str] = {}
 
-    @pytest.fixture(autouse=True)
-    def _environment(self) -> None:
-        assert self.method.needs is not None
-        if not self.method.needs.ready:
-            pytest.skip(f"{self.method.needs.name} was not made: harness prepare")
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _environment(cls) -> None:
+        assert cls.method.needs is not None
+        if not cls.method.needs.ready:
+            pytest.skip(f"{cls.method.needs.name} was not made: harness prepare")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def finished(
+        cls, _environment: None, tmp_path_factory: pytest.TempPathFactory
+    ) -> tuple[Path, RunSummary]:
+        """The folder and the summary of a run that several tests look at, and none changes."""
+        folder = tmp_path_factory.mktemp("finished") / "run"
+        return folder, cls().run(folder)
 
     def spec(
         self,
@@ -133,22 +143,24 @@ class ForeignMethodContract:
         assert sequence(folders["one"]) != sequence(folders["other"])
         assert replay_run(self.spec(folders["one"])).explained
 
-    def test_it_ends_at_its_last_charge_with_everything_in_the_log(self, tmp_path: Path) -> None:
-        summary = self.run(tmp_path)
+    def test_it_ends_at_its_last_charge_with_everything_in_the_log(
+        self, finished: tuple[Path, RunSummary]
+    ) -> None:
+        folder, summary = finished
         assert (summary.status, summary.reason) == ("finished", "budget: charges")
         assert summary.charges == CHARGES
         assert summary.llm_calls >= CHARGES
-        lineage = records(tmp_path, "lineage")
+        lineage = records(folder, "lineage")
         assert [entry["charge"] for entry in lineage] == list(range(1, CHARGES + 1))
-        candidates = [event["candidate"] for event in events(tmp_path, "evaluation")]
+        candidates = [event["candidate"] for event in events(folder, "evaluation")]
         assert [entry["candidate"] for entry in lineage] == candidates[1:]
         known = set(candidates)
         assert all(entry["parent"] in known for entry in lineage)
-        last = records(tmp_path, "population")[-1]
+        last = records(folder, "population")[-1]
         members = {candidate for island in last["islands"] for candidate in island}
         assert members <= known
         assert {last["best"], *last["archive"]} <= known
-        best = max(events(tmp_path, "evaluation"), key=lambda e: e["score"] or 0.0)
+        best = max(events(folder, "evaluation"), key=lambda e: e["score"] or 0.0)
         assert last["best"] == best["candidate"]
 
     def test_failing_programs_and_unusable_replies_cost_a_charge_each(self, tmp_path: Path) -> None:
@@ -181,24 +193,25 @@ class ForeignMethodContract:
         scores = [event["score"] for event in events(tmp_path, "evaluation")[1:]]
         assert all(score in (1.1, 1.2, 1.3, 1.4, None) for score in scores)
 
-    def test_a_run_that_was_cut_off_goes_on_to_the_same_end(self, tmp_path: Path) -> None:
-        whole = tmp_path / "whole"
-        self.run(whole, charges=8)
+    def test_a_run_that_was_cut_off_goes_on_to_the_same_end(
+        self, tmp_path: Path, finished: tuple[Path, RunSummary]
+    ) -> None:
+        whole, _ = finished
         lines = (whole / "events.jsonl").read_bytes().splitlines(keepends=True)
         cut = tmp_path / "cut"
         shutil.copytree(whole, cut)
         (cut / "events.jsonl").write_bytes(b"".join(lines[: len(lines) * 3 // 5]))
         client, evaluator = ToyClient(), ToyEvaluator()
-        assert self.run(cut, client, evaluator, charges=8).charges == 8
+        assert self.run(cut, client, evaluator).charges == CHARGES
         assert essence(cut) == essence(whole)
         assert client.calls < len(events(whole, "llm"))
-        assert len(evaluator.evaluated) < 8
+        assert len(evaluator.evaluated) < CHARGES
 
     def test_prompts_hold_the_task_the_start_and_its_verdict_and_name_no_method(
-        self, tmp_path: Path
+        self, finished: tuple[Path, RunSummary]
     ) -> None:
-        self.run(tmp_path, charges=3)
-        asked = requests(tmp_path)
+        folder, _ = finished
+        asked = requests(folder)
         first = "\n".join(message.content for message in asked[0].messages)
         assert toy_run.START.source.strip() in first
         assert "PASSED: score 1.0000" in first
@@ -207,12 +220,13 @@ class ForeignMethodContract:
             assert toy_run.CARD.prose in request.messages[0].content
             text = "\n".join(message.content for message in request.messages).casefold()
             assert self.method.name not in text
-            assert str(tmp_path) not in text
+            assert str(folder.parent) not in text
 
-    def test_it_writes_nothing_outside_its_run_folder(self, tmp_path: Path) -> None:
-        run = tmp_path / "run"
-        self.run(run, charges=2)
-        assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    def test_it_writes_nothing_outside_its_run_folder(
+        self, finished: tuple[Path, RunSummary]
+    ) -> None:
+        run, _ = finished
+        assert {path.name for path in run.parent.iterdir()} == {"run"}
         kept = {path.relative_to(run / "workspace" / "1").parts[0]
                 for path in (run / "workspace" / "1").rglob("*")}  # fmt: skip
         assert kept <= {"files", "home", "tmp", "output.txt"}

@@ -359,7 +359,7 @@ def test_a_lone_finalist_that_runs_out_of_time_in_its_blocks_is_told_so() -> Non
         "    y =", "    time.sleep(0.05)\n    y ="
     )
     settings = EvaluatorSettings(
-        confirm_min_blocks=2, confirm_half_width=1e-9, evaluation_seconds=3, confirm_max_seconds=100
+        confirm_min_blocks=2, confirm_half_width=1e-9, evaluation_seconds=1, confirm_max_seconds=100
     )
     with LocalEvaluator(SUITE, settings=settings, device="interpreter") as evaluator:
         confirmation = evaluator.confirm("scale_rows", [Candidate("python", slow)])

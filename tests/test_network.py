@@ -134,7 +134,7 @@ def test_a_comparison_opens_no_socket_but_loopback_and_shows_no_key(tmp_path):
     runs = tmp_path / "runs"
     methods = ready_methods()
     arguments = [
-        "compare", "--tasks", "matmul", "--seeds", "1", "--budget", "2", "--confirm-seconds", "1",
+        "compare", "--tasks", "matmul", "--seeds", "1", "--budget", "1", "--confirm-seconds", "1",
         "--methods", " ".join(methods), "--runs", str(runs),
     ]  # fmt: skip
     home = tmp_path / "home"

@@ -78,13 +78,13 @@ class TestShinkaEvolve(ForeignMethodContract):
     def test_several_jobs_end_at_the_budget_too(self, tmp_path):
         assert self.run(tmp_path, charges=9, jobs="3").charges == 9
 
-    def test_candidates_hold_no_markers(self, tmp_path):
-        self.run(tmp_path, charges=3)
-        sources = [path.read_text() for path in tmp_path.glob("workspace/1/files/*")]
+    def test_candidates_hold_no_markers(self, finished):
+        folder, _ = finished
+        sources = [path.read_text() for path in folder.glob("workspace/1/files/*")]
         assert sources  # the driver's own
-        asked = requests(tmp_path)[0].messages[1].content
+        asked = requests(folder)[0].messages[1].content
         assert "// EVOLVE-BLOCK-START" in asked
-        log = toy_run_log(tmp_path)
+        log = toy_run_log(folder)
         assert log
         assert not [source for source in log if "EVOLVE" in source]
 
