@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -100,9 +100,9 @@ class Entry:
 
     def rows(self) -> tuple[Measurement, ...]:
         """The final workloads' rows."""
-        for timing in self.timings.values():
-            timing.flags += map(anew, self.disputed)
-        return tuple(timing.row(workload) for workload, timing in self.timings.items())
+        told = tuple(map(anew, self.disputed))
+        rows = (timing.row(workload) for workload, timing in self.timings.items())
+        return tuple(replace(row, flags=(*row.flags, *told)) for row in rows)
 
 
 def baselines_us(values: Block) -> dict[str, list[float]]:

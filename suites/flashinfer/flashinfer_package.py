@@ -20,7 +20,6 @@ from harness.suite import Baseline
 PINNED = "0.6.4"
 REQUIREMENT = f"flashinfer-python=={PINNED}"
 NEEDS = (
-    "apache-tvm-ffi==0.1.15.post2",
     "certifi==2026.10.19.post1",
     "charset-normalizer==3.5.3",
     "click==8.5.1",
@@ -38,8 +37,8 @@ NEEDS = (
     "urllib3==2.8.0",
 )
 """What it and its needs ask for on Linux with Python 3.12, as pip resolved it on 2026-11-27, for an
-image that is to be the same next year. Left out are torch, numpy, and CUDA's Python bindings, whose
-version torch determines."""
+image that is to be the same next year. Left out are torch, numpy and TVM-FFI, which every image has
+(harness/evaluate/modal/pins.py), and CUDA's Python bindings, whose version torch determines."""
 INSTALL = f"pip install '{REQUIREMENT}', then python -m suites.flashinfer.prepare"
 
 # FlashInfer asks for the user's home and makes folders below its workspace when it is imported; a

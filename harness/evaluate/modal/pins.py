@@ -96,7 +96,7 @@ def image_facts(deployed: str | None, *, on_gpu: bool) -> JsonObject:
         "deployed": deployed,
         "digest": digest.group() if digest else UNPINNED,
         "python": PYTHON,
-        "packages": list(dict.fromkeys([*TORCH, *PACKAGES, *(gpu_packages() if on_gpu else ())])),
+        "packages": [*TORCH, *PACKAGES, *(gpu_packages() if on_gpu else ())],
     }
 
 

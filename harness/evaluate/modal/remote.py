@@ -203,13 +203,14 @@ def _confirm(body: JsonObject, evaluator: LocalEvaluator) -> JsonObject:
 def _examine(body: JsonObject, evaluator: LocalEvaluator) -> JsonObject:
     from harness.doctor import examine_machine
 
+    tasks = load_suite(body["suite"]).tasks
     return {
         "described": evaluator.describe(),
         "doctor": [asdict(finding) for finding in examine_machine()],
         "machine": fingerprint(),
         "packages": packages(),
-        "notes": {task.name: dict(task.notes) for task in load_suite(body["suite"]).tasks},
-        "versions": {task.name: task.version for task in load_suite(body["suite"]).tasks},
+        "notes": {task.name: dict(task.notes) for task in tasks},
+        "versions": {task.name: task.version for task in tasks},
     }
 
 
