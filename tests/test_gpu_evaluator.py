@@ -11,16 +11,14 @@ from harness.errors import EnvironmentMissing, InfraError, UsageError
 from harness.evaluate.confirmation import Session
 from harness.evaluate.gathered import Entry
 from harness.evaluate.judge import Judge
-from harness.evaluate.judge_process import JudgeProcess
 from harness.evaluate.local import LocalEvaluator
-from harness.evaluate.local_cpu import judge_setup
 from harness.evaluate.program import Call, CandidateFailure, Program, Timed
-from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
 from harness.evaluate.verdict import Verdict
 from harness.types import Candidate, Failed, Passed, Stage, Status
 from tests.toy_gpu_suite import START, TORCH
+from tests.toy_judge import judge_here
 
 pytest.importorskip("triton")
 
@@ -145,11 +143,8 @@ def test_other_languages_are_refused(evaluator: LocalEvaluator) -> None:
 
 @pytest.fixture(scope="module")
 def judge() -> Iterator[Judge]:
-    """A judge in this process."""
-    setup = judge_setup(SUITE, SETTINGS, b"secret", False, probe())
-    process = JudgeProcess(setup | {"device": "interpreter", "peaks": None})
-    yield process._judge("scale_rows")
-    process.close()
+    with judge_here(SUITE, "scale_rows", SETTINGS) as judge:
+        yield judge
 
 
 @pytest.mark.parametrize("check", ["two_clocks", "ran_while_stopped"])

@@ -15,38 +15,30 @@ from harness.evaluate.confirmation import Session
 from harness.evaluate.inspected import Inspection
 from harness.evaluate.inspection import Inspector, inspect
 from harness.evaluate.judge import Judge
-from harness.evaluate.judge_process import JudgeProcess
-from harness.evaluate.local_cpu import judge_setup
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
-from harness.evaluate.sandbox import probe
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
 from harness.loading import load
 from harness.types import Failed, Finalist, Passed, Status
 from tests import toy_trimul
 from tests.toy_gpu_suite import TORCH
+from tests.toy_judge import judge_here
 
 pytest.importorskip("triton")
 
 SETTINGS = EvaluatorSettings(confirm_min_blocks=2, confirm_max_blocks=2)
 
 
-def judge_of(suite: str, task: str) -> Iterator[Judge]:
-    """A judge in this process."""
-    setup = judge_setup(suite, SETTINGS, b"secret", False, probe())
-    process = JudgeProcess(setup | {"device": "interpreter", "peaks": None})
-    yield process._judge(task)
-    process.close()
-
-
 @pytest.fixture(scope="module")
 def judge() -> Iterator[Judge]:
-    yield from judge_of("tests.toy_gpu_suite:suite", "scale_rows")
+    with judge_here("tests.toy_gpu_suite:suite", "scale_rows", SETTINGS) as judge:
+        yield judge
 
 
 @pytest.fixture(scope="module")
 def inspecting() -> Iterator[Judge]:
-    yield from judge_of("tests.toy_trimul:suite", "toy@spec")
+    with judge_here("tests.toy_trimul:suite", "toy@spec", SETTINGS) as judge:
+        yield judge
 
 
 class Disturbed:
