@@ -8,7 +8,7 @@ Not covered: what the rules mean (check.py, harness/suite.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,6 +69,20 @@ def compare_tensors(
         values = float(actual.view(-1)[first]), float(expected.view(-1)[first])
         return wrong_elements(name, wrong, expected.numel(), how, poisoned, index, *values)
     return _by_norm(name, total, scale, tolerance) if floating else None
+
+
+def warm_up_checks(dtypes: Iterable[str]) -> None:
+    """Compile and load, on the current GPU, what compares outputs of these dtypes with references
+    and baselines."""
+    import torch
+
+    from harness.evaluate.gpu_kernels import compare_on_gpu
+
+    for dtype in dtypes:
+        actual = torch.ones(2, dtype=getattr(torch, dtype), device="cuda")
+        if actual.is_floating_point() and _native(actual):
+            compare_on_gpu(actual, actual, 1.0, 1.0)
+            compare_on_gpu(actual, actual.double(), 1.0, 1.0)
 
 
 def _by_norm(name: str, error: float, scale: float, tolerance: Tolerance) -> Mismatch | None:

@@ -25,11 +25,12 @@ _MULTIPROCESSORS = 1  # nvmlClockType_t: NVML_CLOCK_SM
 
 
 @contextmanager
-def alone(uuid: str) -> Iterator[None]:
-    """Hold a GPU; waits for whoever holds it. Raises EnvironmentMissing."""
+def alone(uuid: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold a GPU; waits for whoever holds it, or raises BlockingIOError. Raises
+    EnvironmentMissing."""
     descriptor = open_lock(f"gpu-{uuid}")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

@@ -19,14 +19,17 @@ import select
 import socket
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Literal
 
 from harness.errors import EnvironmentMissing, HarnessError
+from harness.evaluate import gpu_lock
 from harness.evaluate.bench import Bench, CpuBench
 from harness.evaluate.confirmation import Session
 from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_bench import GpuBench, ipc_works
+from harness.evaluate.gpu_check import warm_up_checks
 from harness.evaluate.gpu_peaks import measured_peaks, published_peaks
 from harness.evaluate.inspected import inspection_to_json
 from harness.evaluate.inspection import Inspector
@@ -36,7 +39,7 @@ from harness.evaluate.peaks import Peaks
 from harness.evaluate.program import Program, parent_environment
 from harness.evaluate.sandbox import isolation_from_json
 from harness.evaluate.settings import EvaluatorSettings
-from harness.suite import Device, NumpyTask, Task, TorchTask, load_suite
+from harness.suite import Device, NumpyTask, Suite, Task, TorchTask, load_suite
 from harness.types import (
     Failed,
     JsonObject,
@@ -74,7 +77,11 @@ class JudgeProcess:
                 "native": WarmParent("none", isolation),
                 "torch": WarmParent("triton", isolation, parent_environment()),
             }
+        if self._driver is not None:  # meanwhile the parents import torch, too
+            _warm_up(self._driver, self._suite)
         self._peaks = self._find_peaks(setup["peaks"])
+        for parent in self._parents.values():
+            parent.wait()
         self._sharing: Literal["ipc", "host"] = "host"
         if self._driver is not None and self._settings.gpu_sharing == "ipc":
             self._sharing = "ipc" if ipc_works(self._parents["native"], self._driver) else "host"
@@ -188,6 +195,20 @@ class JudgeProcess:
             "device_seconds": inspection.device_seconds,
             "compiling_seconds": judge.compiling_seconds - before,
         }
+
+
+def _warm_up(driver: Driver, suite: Suite) -> None:
+    """What the first evaluation would wait for: torch, and if nobody times something on this GPU
+    now, its context there and the kernels that compare outputs. What fails here fails again where
+    it is told."""
+    import torch
+
+    dtypes = {tensor.dtype for task in suite.tasks for tensor in task.signature.outputs}
+    with (
+        suppress(BlockingIOError, torch.OutOfMemoryError),
+        gpu_lock.alone(driver.uuid, wait=False),
+    ):
+        warm_up_checks(dtypes)
 
 
 def _program(entry: JsonObject, trusted: bool) -> Program:

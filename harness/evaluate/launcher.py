@@ -74,7 +74,8 @@ class CommandResult:
 class WarmParent:
     """A warm parent process and what it has started. Thread-safe; a context manager.
 
-    Raises InfraError if it cannot be started or does not answer.
+    It imports what it preloads beside its owner, which may make several: whatever is started waits
+    for that first, and raises InfraError if it cannot be started or does not answer.
     """
 
     def __init__(
@@ -95,19 +96,26 @@ class WarmParent:
         self._thread.start()
         started.wait()
         theirs.close()
+        self._ready = False
+
+    def wait(self) -> None:
+        """Return once it can start something. Raises InfraError."""
+        with self._lock:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._ready:
+            return
         self._control.settimeout(_START_SECONDS)
-        try:
-            answer = self._receive()
-        except InfraError:
-            self.close()
-            raise
+        answer = self._receive()
         if answer.get("threads") != 1:
-            self.close()
+            self._control.shutdown(socket.SHUT_RDWR)
             raise InfraError(
-                f"The warm parent ({preload}) has {answer.get('threads')} threads after its "
+                f"The warm parent ({self.preload}) has {answer.get('threads')} threads after its "
                 "imports, expected 1: a fork would be unsafe. Which import started one?"
             )
         self._control.settimeout(ANSWER_SECONDS)
+        self._ready = True
 
     def _own(self, theirs: socket.socket, started: threading.Event) -> None:
         """The thread that makes the process, and stays until it may end."""
@@ -141,7 +149,7 @@ class WarmParent:
     @property
     def pid(self) -> int:
         """The warm parent's process id."""
-        assert self._process is not None  # __init__ has waited for it
+        assert self._process is not None  # __init__ has waited for its start
         return self._process.pid
 
     def __enter__(self) -> WarmParent:
@@ -288,6 +296,7 @@ class WarmParent:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with self._lock:
+                self._wait()
                 try:
                     socket.send_fds(
                         self._control,
@@ -309,7 +318,7 @@ class WarmParent:
     def _receive(self) -> JsonObject:
         try:
             data = self._control.recv(1 << 16)
-        except OSError as error:
+        except OSError as error:  # also a time-out
             raise self._gone(error) from error
         if not data:
             raise self._gone(None)

@@ -16,6 +16,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +73,7 @@ class GpuBackend:
         self._builds = None if cache_folder is None else cache_folder / "builds"
         # No device for the builder: pretending to have one must not open one.
         hidden = parent_environment() | {"CUDA_VISIBLE_DEVICES": ""}
+        self._compilers = WarmParent("none", isolation)
         self._parent = WarmParent("triton-build", isolation, hidden)
         self._lock = threading.Lock()
         self._held_seconds = self._compiling_seconds = 0.0
@@ -85,7 +87,9 @@ class GpuBackend:
         ]
         self._free: queue.SimpleQueue[LastingJudge] = queue.SimpleQueue()
         try:
-            self._devices = [judge.ready()["device"] for judge in self._judges]
+            with ThreadPoolExecutor(len(gpus)) as pool:
+                answers = pool.map(LastingJudge.ready, self._judges)
+                self._devices = [answer["device"] for answer in answers]
         except BaseException:
             self.close()
             raise
@@ -99,6 +103,7 @@ class GpuBackend:
         for judge in self._judges:
             judge.close()
         self._parent.close()
+        self._compilers.close()
         self._scratch.cleanup()
 
     def header(self, task: Task, language: Language) -> str:
@@ -156,7 +161,7 @@ class GpuBackend:
         with self._lock:
             if self._cuda is None:
                 tools = cuda_toolchain(self._capability)
-                self._cuda = Builder(self._parent, self._builds, self._settings, tools)
+                self._cuda = Builder(self._compilers, self._builds, self._settings, tools)
             return self._cuda
 
     def ask(self, request: JsonObject) -> JsonObject:

@@ -76,6 +76,7 @@ class TritonBuilder:
     def _compile(
         self, source: str, signature: JsonObject, axes: list[dict[str, int]]
     ) -> Built | BuildFailure:
+        self._parent.wait()  # the first time, its imports are no part of the build
         settings, started = self._settings, time.perf_counter()
         folder = Path(tempfile.mkdtemp(prefix="harness-build-"))
         file = CODE_FILE["triton"]
