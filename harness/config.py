@@ -35,7 +35,7 @@ from harness.llm.models import (
 )
 from harness.llm.record import LLMLevel, parse_level
 from harness.method import Method, load_method
-from harness.suite import load_suite
+from harness.suite import Suite, load_suite
 from harness.types import LANGUAGES, JsonObject, Language
 
 DEFAULT_RUNS = Path("runs/comparison")
@@ -211,6 +211,8 @@ def resolve(request: ComparisonRequest, *, environment: Mapping[str, str] = os.e
     )
     for settings in result.models_used.values():
         _check_model(settings, level, environment)
+    if level.kind == "simulated":
+        _check_spaces(suite, tasks)
     check_dollar_budget(result.budget.dollars, result.models_used.values())
     return result
 
@@ -246,6 +248,18 @@ def _resolve_arm(arm: Arm, default_model: str, models: Mapping[str, ModelSetting
     for name in schedule.models:
         find_model(models, name)
     return ResolvedArm(arm, method, method.make_options(arm.variant, arm.options), text, schedule)
+
+
+def _check_spaces(suite: Suite, tasks: Sequence[str]) -> None:
+    """A simulated model writes programs of a design space, and nothing where a task has none."""
+    without = [name for name in tasks if suite.task(name).design_space is None]
+    if without:
+        others = [task.name for task in suite.tasks if task.design_space is not None]
+        raise UsageError(
+            f"The simulated model has no design space for {', '.join(without)}, so it could write "
+            f"nothing. Name a live model (MODEL=), or other tasks of this suite (TASKS=): "
+            f"{', '.join(others) or 'none of them has one'}."
+        )
 
 
 def _check_model(settings: ModelSettings, level: LLMLevel, environment: Mapping[str, str]) -> None:
