@@ -4,7 +4,7 @@
 2. Say what a live run will cost, and ask.
 3. Make ready what the methods need (prepare.py); make the evaluator; write comparison.json.
 4. Run the grid (grid.py) in threads, shown live (live.py).
-5. Confirm every run's best, task by task (confirm.py).
+5. Confirm every run's best, each task in one session (confirm.py).
 6. Build the report from the folder, print its path.
 
 What is finished is not done again: in a finished folder only step 6 is left. Ctrl-C (or SIGTERM)
@@ -263,29 +263,34 @@ class Comparison:
         return outcome
 
     def _confirm(self, evaluator: Evaluator, outcomes: Sequence[Outcome]) -> bool:
-        """Confirm the tasks that need it; whether every one of them could be."""
-        for task in self._unconfirmed(outcomes):
-            if self._stop.is_set():
-                return False
-            self._view.phase(f"confirming {task}")
-            with ThreadPoolExecutor(1) as pool:
-                future = pool.submit(self._confirm_one, evaluator, task, outcomes)
-                self._watch([future])
-            try:
-                future.result()
-            except InfraError as error:
-                self._view.say(f"The confirmation of {task} is put off: {error}")
-                return False
-        return True
+        """Confirm the tasks that need it, as many at once as there are devices; whether every one
+        of them could be."""
+        tasks = self._unconfirmed(outcomes)
+        if not tasks or self._stop.is_set():
+            return not tasks
+        self._view.phase(f"confirming {', '.join(tasks)}")
+        modal = self._resolved.modal
+        devices = modal.containers if modal else len(evaluator.describe().get("gpus", ())) or 1
+        with ThreadPoolExecutor(min(devices, len(tasks))) as pool:
+            futures = [pool.submit(self._confirm_one, evaluator, t, outcomes) for t in tasks]
+            self._watch(futures)
+        return all(future.result() for future in futures)
 
-    def _confirm_one(self, evaluator: Evaluator, task: str, outcomes: Sequence[Outcome]) -> None:
+    def _confirm_one(self, evaluator: Evaluator, task: str, outcomes: Sequence[Outcome]) -> bool:
+        """Whether it could be confirmed."""
+        if self._stop.is_set():
+            return False
         card = read_manifest(self._folder)["cards"][task]
         start = Candidate(card["language"], card["start_source"])
-        runs = self._contenders(task, outcomes)
-        result = confirm_task(evaluator, task, start, runs)
+        try:
+            result = confirm_task(evaluator, task, start, self._contenders(task, outcomes))
+        except InfraError as error:
+            self._view.say(f"The confirmation of {task} is put off: {error}")
+            return False
         write_confirmation(self._folder, result)
         if (spent := phases_in_words(result.confirmation)) is not None:
             self._view.say(f"Confirming {task} {spent}")
+        return True
 
     def _unconfirmed(self, outcomes: Sequence[Outcome]) -> list[str]:
         """Tasks with ended runs whose best programs are not those of the written confirmation."""

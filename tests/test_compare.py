@@ -8,8 +8,9 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from harness import compare as comparing
 from harness.compare import FINISHED, INCOMPLETE, INTERRUPTED, compare, resume
 from harness.config import ComparisonRequest
 from harness.confirm import Contender, RunContenders, confirm_task, contenders
-from harness.errors import EnvironmentMissing, LogError, UsageError
+from harness.errors import EnvironmentMissing, InfraError, LogError, UsageError
 from harness.folder import locked, read_unstarted
 from harness.live import LiveView, RunView
 from harness.manifest import write_device_lock
@@ -491,6 +492,60 @@ def test_a_comparison_is_not_resumed_by_an_evaluator_that_measures_otherwise(
     with pytest.raises(UsageError, match=r"protocol, settings differ.*another folder"):
         resume(folder, make_evaluator=maker(Otherwise()))
     assert events.read_text() == "".join(lines[:3])
+
+
+@dataclass
+class SeveralGpus(ToyEvaluator):
+    """A machine with so many GPUs; most: confirmations that it had at once."""
+
+    gpus: int = 1
+    most: int = 0
+    now: int = 0
+
+    def describe(self) -> JsonObject:
+        return super().describe() | {"gpus": [{"name": "toy"}] * self.gpus}
+
+    def confirm(self, task: str, candidates: Sequence[Candidate]) -> Confirmation:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.5)  # long enough for another to begin, where it may
+        with self.lock:
+            self.now -= 1
+        if self.broken:
+            raise InfraError("the toy is broken")
+        return super().confirm(task, candidates)
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_as_many_tasks_are_confirmed_at_once_as_there_are_gpus(tmp_path: Path, gpus: int) -> None:
+    request = SMALL.model_copy(
+        update={"tasks": "softmax matmul gqa_paged_decode", "methods": "best_of_n", "seeds": "1"}
+    )
+    evaluator = SeveralGpus(gpus=gpus)
+    status, shown = run(tmp_path, request, evaluator)
+    assert status == FINISHED
+    assert evaluator.most == gpus
+    assert "confirming softmax, matmul, gqa_paged_decode" in shown
+    assert len(list(tmp_path.glob("confirm/*.json"))) == 3
+
+
+def test_a_confirmation_that_is_put_off_keeps_no_other_from_being_written(tmp_path: Path) -> None:
+    class Fails(SeveralGpus):
+        def confirm(self, task: str, candidates: Sequence[Candidate]) -> Confirmation:
+            self.broken = task == "softmax"
+            return super().confirm(task, candidates)
+
+    request = SMALL.model_copy(
+        update={"tasks": "softmax matmul", "methods": "best_of_n", "seeds": "1"}
+    )
+    status, shown = run(tmp_path, request, Fails())
+    assert status == INCOMPLETE
+    assert "The confirmation of softmax is put off: the toy is broken" in shown
+    assert [path.stem for path in tmp_path.glob("confirm/*.json")] == ["matmul"]
+    status, _ = run(tmp_path, request)
+    assert status == FINISHED
+    assert len(list(tmp_path.glob("confirm/*.json"))) == 2
 
 
 class HeldDevice:
