@@ -11,15 +11,15 @@ from harness.suite import Task, Tensor
 _TYPES = {"bfloat16": "torch::kBFloat16", "float32": "torch::kFloat32"}
 
 
-def write_published_kernel(folder: Path, task: Task, method: str, source: str = "") -> None:
-    """Write METHOD_best_start of `task`, whose axes are all sizes of its inputs. source: CUDA
-    without a workspace, else the task's start."""
+def write_published_kernel(folder: Path, task: Task, method: str) -> None:
+    """Write METHOD_best_start of `task`, whose axes are all sizes of its inputs and whose start
+    needs no workspace."""
     here = folder / "operation" / task.name
     here.mkdir(parents=True, exist_ok=True)
     stem = f"{method}_best_start"
     (here / f"{stem}.h").write_text(cpp_header(task.signature, "cuda"))
-    source = source or task.start("cuda")
-    (here / f"{stem}.cu").write_text(source.replace('#include "task.h"', '#include "kernel.h"'))
+    source = task.start("cuda").replace('#include "task.h"', '#include "kernel.h"')
+    (here / f"{stem}.cu").write_text(source)
     (here / f"{stem}.cpp").write_text(_binding(task))
 
 

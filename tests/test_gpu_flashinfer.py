@@ -21,7 +21,7 @@ from harness.evaluate.gpu_contents import SeedContents, empty_tensors, fill
 from harness.evaluate.local import LocalEvaluator
 from harness.remeasure import remeasure
 from harness.suite import Baseline, TorchTask, load_suite
-from harness.types import Candidate, Language, Passed, Workload
+from harness.types import Candidate, Language, Passed, Status, Workload
 from tests.published_folder import write_published_kernel
 
 pytestmark = pytest.mark.skipif(not visible_gpus(), reason="this machine has no NVIDIA GPU")
@@ -111,18 +111,16 @@ def test_a_good_design_is_faster_than_the_start(evaluator: LocalEvaluator, task:
 
 @pytest.mark.skipif(not find_nvcc(), reason="no nvcc")
 def test_a_folder_of_published_kernels_is_measured(tmp_path: Path) -> None:
-    task, end = TASKS[0], "in.kv_indptr[sequence + 1]"
-    start = task.start("cuda")
-    assert end in start
-    write_published_kernel(tmp_path / "results", task, "ksearch")
-    write_published_kernel(tmp_path / "results", task, "oe", start.replace(end, f"{end} - 1"))
+    task = TASKS[0]
+    write_published_kernel(tmp_path / "results", task, "oe")
     record = remeasure(tmp_path / "results", tmp_path / "out", print)
-    right, wrong = record.kernels
-    assert (right.method, wrong.method) == ("ksearch", "openevolve")
-    assert len(right.workloads) == len(task.final)
+    (kernel,) = record.kernels
+    assert kernel.method == "openevolve"
+    assert kernel.held_out is Status.PASSED, kernel.held_out_message
     for gate in ("ours", "published"):
-        assert right.right(gate) == len(task.final)
-        assert wrong.right(gate) < len(task.final)
-        assert right.means(gate, "outside") is not None
-        assert wrong.means(gate, "outside") is None
-    assert right.means("ours", "inside") != right.means("ours", "outside")  # FlashInfer plans
+        assert kernel.right(gate) == len(task.final), kernel
+    outside, inside = kernel.means("ours", "outside"), kernel.means("ours", "inside")
+    assert outside is not None
+    assert inside is not None
+    if task.baselines[0].name == "flashinfer":  # it plans, and this kernel does not
+        assert outside.geometric < inside.geometric

@@ -127,7 +127,7 @@ class GpuBench(Bench):
             return IpcMemory(self._driver)
         halves = (self.task.signature.inputs, self.task.signature.outputs)
         sizes = [[layout(tensors, w.axes)[1] for tensors in halves] for w in workloads]
-        return HostMemory(sizes, self._ring_bytes)
+        return HostMemory(sizes, self._ring_bytes, self._driver)
 
     def sealed(self, program: Program, side: Side) -> Program | None:
         if self._driver is None or program.language == "cuda" or program.complete:

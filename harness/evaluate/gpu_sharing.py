@@ -77,9 +77,12 @@ class HostMemory:
     """Shared memory of the host: files without a name, two for each slot, made at once since
     descriptors are handed over when a worker starts. workloads: the sizes of the halves of each;
     a slot is as large as the largest that has so many within memory_bytes, for a worker on a GPU
-    pins all of it, which takes a second for a few gigabytes."""
+    pins all of it, which takes a second for a few gigabytes. driver: so does the judge, whose GPU
+    then fills, copies and compares there; one core of the host takes ten times as long."""
 
-    def __init__(self, workloads: Sequence[Sequence[int]], memory_bytes: int) -> None:
+    def __init__(
+        self, workloads: Sequence[Sequence[int]], memory_bytes: int, driver: Driver | None = None
+    ) -> None:
         self._sizes: list[list[int]] = []
         for slot in range(_MOST_SLOTS):
             using = [s for s in workloads if slots_within(memory_bytes, sum(s)) > slot]
@@ -88,6 +91,13 @@ class HostMemory:
         self._segments = [
             [Segment(f"slot{s}", size) for size in sizes] for s, sizes in enumerate(self._sizes)
         ]
+        self._driver = driver
+        self._pinned = [[self._pin(segment) for segment in halves] for halves in self._segments]
+
+    def _pin(self, segment: Segment) -> int | None:
+        """Its address on the device, where there is one."""
+        host = segment.bytes.ctypes.data
+        return None if self._driver is None else self._driver.register(host, segment.size)
 
     @property
     def descriptors(self) -> list[int]:
@@ -99,7 +109,11 @@ class HostMemory:
     def allocate(self, slot: int, half: int, size: int) -> tuple[torch.Tensor, JsonObject]:
         import torch
 
-        view = torch.from_numpy(self._segments[slot][half].bytes[:size])
+        address = self._pinned[slot][half]
+        if address is None:
+            view = torch.from_numpy(self._segments[slot][half].bytes[:size])
+        else:
+            view = device_tensor(address, "uint8", (size,))
         return view, {"slot": slot, "bytes": size, "descriptor": 2 * slot + half}
 
     def free(self, pieces: Sequence[torch.Tensor]) -> None:
@@ -108,6 +122,8 @@ class HostMemory:
     def close(self) -> None:
         for halves in self._segments:
             for segment in halves:
+                if self._driver is not None:
+                    self._driver.unregister(segment.bytes.ctypes.data)
                 segment.close()
 
 

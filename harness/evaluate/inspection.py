@@ -7,6 +7,7 @@
    the baseline. Both modes by the same clock, behind the same gate. Every fresh call is
    held against the baseline's outputs, one is verified in full; the clocks and the floor are
    checked as in search.
+3. In a third worker it is diagnosed on the search workloads.
 
 Wrong outputs do not end the timing of a workload, but its times then count for nothing. Reused
 times are a diagnostic: they are never a score.
@@ -129,7 +130,7 @@ class Inspector:
             timed = self._time_all() if self._timed else []
             self._end()
             if timed:
-                found = diagnose(self._bench, self._program, task.final, self._rng).figures
+                found = diagnose(self._bench, self._program, task.search, self._rng).figures
                 timed = [replace(t, diagnostics=found.get(t.workload, {})) for t in timed]
         finally:
             self._end()
