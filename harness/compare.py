@@ -157,6 +157,8 @@ class Comparison:
         self._console = console
         self.begun = check_same(folder, resolved.to_json())
         self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._under_way: list[str] = []  # tasks that are being confirmed
         self._unprepared: dict[str, str] = {}
         self._keys = grid_keys(resolved)
         self._view = LiveView(
@@ -268,13 +270,13 @@ class Comparison:
         tasks = self._unconfirmed(outcomes)
         if not tasks or self._stop.is_set():
             return not tasks
-        self._view.phase(f"confirming {', '.join(tasks)}")
         modal = self._resolved.modal
         devices = modal.containers if modal else len(evaluator.describe().get("gpus", ())) or 1
         with ThreadPoolExecutor(min(devices, len(tasks))) as pool:
             futures = [pool.submit(self._confirm_one, evaluator, t, outcomes) for t in tasks]
             self._watch(futures)
-        return all(future.result() for future in futures)
+        done = [future.result() for future in futures]  # each, since each may raise
+        return all(done)
 
     def _confirm_one(self, evaluator: Evaluator, task: str, outcomes: Sequence[Outcome]) -> bool:
         """Whether it could be confirmed."""
@@ -282,15 +284,25 @@ class Comparison:
             return False
         card = read_manifest(self._folder)["cards"][task]
         start = Candidate(card["language"], card["start_source"])
+        self._confirming(task, under_way=True)
         try:
             result = confirm_task(evaluator, task, start, self._contenders(task, outcomes))
         except InfraError as error:
             self._view.say(f"The confirmation of {task} is put off: {error}")
             return False
+        finally:
+            self._confirming(task, under_way=False)
         write_confirmation(self._folder, result)
         if (spent := phases_in_words(result.confirmation)) is not None:
             self._view.say(f"Confirming {task} {spent}")
         return True
+
+    def _confirming(self, task: str, *, under_way: bool) -> None:
+        """Show which tasks are being confirmed."""
+        with self._lock:
+            (self._under_way.append if under_way else self._under_way.remove)(task)
+            if self._under_way:
+                self._view.phase(f"confirming {', '.join(self._under_way)}")
 
     def _unconfirmed(self, outcomes: Sequence[Outcome]) -> list[str]:
         """Tasks with ended runs whose best programs are not those of the written confirmation."""

@@ -211,7 +211,8 @@ def resolve(request: ComparisonRequest, *, environment: Mapping[str, str] = os.e
     )
     for settings in result.models_used.values():
         _check_model(settings, level, environment)
-    if level.kind == "simulated":
+    simulates = any(settings.kind == "simulated" for settings in result.models_used.values())
+    if simulates and level.kind != "replay":
         _check_spaces(suite, tasks)
     check_dollar_budget(result.budget.dollars, result.models_used.values())
     return result

@@ -164,7 +164,7 @@ def _measured(record: Leaderboard) -> Table:
 
 
 def _library_share(inspection: Inspection | None) -> float | None:
-    """Time in library kernels over that in all kernels, over the final workloads."""
+    """Time in library kernels over that in all kernels, over the search workloads."""
     told = [t.diagnostics for t in (inspection.timed if inspection else ())]
     known = [d for d in told if d.get("kernels_us") and "library_share" in d]
     whole = sum(d["kernels_us"] for d in known)

@@ -161,9 +161,10 @@ def test_another_suite_runs_simulated_when_that_is_typed() -> None:
 def test_a_simulated_model_is_refused_where_a_task_has_no_design_space() -> None:
     moe = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048@spec"
     tasks = f"gqa_paged_decode_h32_kv4_d128_ps1 {moe}"
-    request = ComparisonRequest(suite="flashinfer", tasks=tasks, llm="simulated")
-    with pytest.raises(UsageError, match=f"design space for {moe}, .*TASKS=.*: gqa_paged_decode"):
-        resolve(request, environment={})
+    for llm, model in (("simulated", ""), ("record:there", "simulated")):
+        request = ComparisonRequest(suite="flashinfer", tasks=tasks, llm=llm, model=model)
+        with pytest.raises(UsageError, match=f"space for {moe}, .*TASKS=.*: gqa_paged_decode"):
+            resolve(request, environment={})
 
 
 def test_a_live_model_without_its_key_stops_and_says_how_to_go_on() -> None:

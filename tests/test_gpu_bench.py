@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.errors import InfraError
 from harness.evaluate.channel import CallReply, WorkerTimes
+from harness.evaluate.cuda_driver import CudaError
 from harness.evaluate.gpu_bench import GpuBench, _GpuWatch
 from harness.evaluate.gpu_gate import HostGate
 from harness.evaluate.gpu_memory import GpuRing, layout
@@ -32,6 +34,78 @@ def test_host_memory_has_many_small_slots_and_few_large_ones() -> None:
         memory.allocate(1, 1, large[1])
     finally:
         memory.close()
+
+
+class FakeDriver:
+    """A device whose driver pins each range once, and at most so many. pinned: those that are."""
+
+    uuid, name, memory_bytes, version = "fake", "fake", 1 << 24, 13000
+
+    def __init__(self, most: int = 99) -> None:
+        self.pinned: dict[int, int] = {}
+        self._most = most
+
+    def attribute(self, name: str) -> int:
+        return 1 << 20
+
+    def allocate(self, size: int) -> int:
+        return 1
+
+    def event(self) -> int:
+        return 1
+
+    def synchronize(self) -> None:
+        """Nothing was queued."""
+
+    def register(self, host: int, size: int) -> int:
+        if host in self.pinned or len(self.pinned) == self._most:
+            raise CudaError("cuMemHostRegister", 2, "CUDA_ERROR_OUT_OF_MEMORY")
+        self.pinned[host] = size
+        return host
+
+    def unregister(self, host: int) -> None:
+        del self.pinned[host]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_host_memory_that_cannot_be_pinned_is_given_back_and_is_nobodys_failure_but_ours() -> None:
+    driver, before = FakeDriver(most=5), open_files()
+    with pytest.raises(InfraError, match=r"cannot be pinned: .*OUT_OF_MEMORY"):
+        HostMemory([(1 << 12, 1 << 13)], 1 << 20, driver)  # type: ignore[arg-type]
+    assert (driver.pinned, open_files()) == ({}, before)
+    driver = FakeDriver()
+    memory = HostMemory([(1 << 12, 1 << 13)], 1 << 20, driver)  # type: ignore[arg-type]
+    assert len(driver.pinned) == len(memory.descriptors) == 12
+    memory.close()
+    assert (driver.pinned, open_files()) == ({}, before)
+
+
+class NoWorkers:
+    """A warm parent that cannot start a worker."""
+
+    def start_worker(self, **how: object) -> None:
+        raise InfraError("there is no process left")
+
+
+def test_what_a_worker_that_did_not_start_would_have_had_is_given_back() -> None:
+    driver, settings = FakeDriver(), EvaluatorSettings()
+    bench = GpuBench(
+        ScaleRows(),
+        parents={"torch": NoWorkers()},  # type: ignore[dict-item]
+        driver=driver,  # type: ignore[arg-type]
+        peaks=Peaks(1.0, 1.0),
+        settings=settings,
+        threads=1,
+        sharing="host",
+    )
+    before = open_files()
+    for _ in range(2):
+        with pytest.raises(InfraError, match="no process left"):
+            bench.start(Program("triton", b""), ScaleRows().search)
+        assert (driver.pinned, open_files()) == ({}, before)
 
 
 class Unthrottled:

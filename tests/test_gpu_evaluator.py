@@ -246,15 +246,19 @@ def test_a_program_beside_which_the_baseline_fails_twice_is_told_so(
     assert "works alone, but beside this program it failed: out of memory" in outcome.message
 
 
+@pytest.mark.parametrize(
+    "error",
+    [CandidateFailure(Status.RUNTIME_ERROR, "load", "out of memory"), InfraError("out of memory.")],
+)
 def test_a_program_that_leaves_the_baseline_no_room_to_start_is_told_so(
-    judge: Judge, monkeypatch: pytest.MonkeyPatch
+    judge: Judge, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     start, alive = judge.bench.start, 0
 
     def crowded(program: Program, *others: Any, **named: Any) -> Side:
         nonlocal alive
         if program.baseline and alive:
-            raise CandidateFailure(Status.RUNTIME_ERROR, "load", "out of memory")
+            raise error
         side = start(program, *others, **named)
         if not program.baseline:
             alive += 1

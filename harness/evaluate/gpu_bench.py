@@ -19,7 +19,7 @@ import shutil
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,12 +110,18 @@ class GpuBench(Bench):
             may_compile = (compiles or ours) and not (native or program.complete)
             use: GpuUse = "profiler" if diagnosed else "driver" if native else "torch"
             role = Role(use, may_compile)
-        memory, gate = self._memory(workloads), self._gate()
-        ring = GpuRing(self.task, memory, gate, self._device, self._ring_bytes)
         parent = self._parents["native" if native else "torch"]
         signature, settings = self.task.signature, self.settings
         kind = InspectedSide if program.submission else Side
-        return loaded(kind(parent, program, signature, ring, settings, self._threads, role))
+        with ExitStack() as undo:
+            memory = self._memory(workloads)
+            undo.callback(memory.close)
+            gate = self._gate()
+            undo.callback(gate.close)
+            ring = GpuRing(self.task, memory, gate, self._device, self._ring_bytes)
+            side = kind(parent, program, signature, ring, settings, self._threads, role)
+            undo.pop_all()  # the side closes them
+        return loaded(side)
 
     def _gate(self) -> Gate:
         if self._driver is None or self._clock is None:

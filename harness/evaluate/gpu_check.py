@@ -73,13 +73,14 @@ def compare_tensors(
 
 def warm_up_checks(dtypes: Iterable[str]) -> None:
     """Compile and load, on the current GPU, what compares outputs of these dtypes with references
-    and baselines."""
+    and baselines: outputs whose size is a multiple of 16, for which Triton has a kernel of its
+    own, as almost all are."""
     import torch
 
     from harness.evaluate.gpu_kernels import compare_on_gpu
 
     for dtype in dtypes:
-        actual = torch.ones(2, dtype=getattr(torch, dtype), device="cuda")
+        actual = torch.ones(4096, dtype=getattr(torch, dtype), device="cuda")
         if actual.is_floating_point() and _native(actual):
             compare_on_gpu(actual, actual, 1.0, 1.0)
             compare_on_gpu(actual, actual.double(), 1.0, 1.0)

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harness.evaluate.channel import Hold
-from harness.evaluate.cuda_driver import Driver
+from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.memory import GUARD_BYTES, Segment
 from harness.types import JsonObject
 
@@ -136,7 +136,11 @@ class GpuGate(_Calls):
             driver.clear(self._word, _WORD_BYTES)
         else:
             self._host = self._segment.bytes.ctypes.data
-            self._word = driver.register(self._host, self._segment.size) + GUARD_BYTES
+            try:
+                self._word = driver.register(self._host, self._segment.size) + GUARD_BYTES
+            except CudaError:
+                self._segment.close()
+                raise
 
     @property
     def source(self) -> JsonObject:

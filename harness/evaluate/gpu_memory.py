@@ -261,9 +261,11 @@ class GpuRing:
     def close(self) -> None:
         """After the worker's end."""
         self._give_up()
-        self.freed()
-        self._memory.close()
-        self.gate.close()
+        try:
+            self.freed()
+        finally:
+            self._memory.close()
+            self.gate.close()
 
     def _synchronize(self) -> None:
         if self._device == "cuda":

@@ -9,12 +9,14 @@ Not covered: what lies in them (gpu_memory.py).
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from harness.evaluate.cuda_driver import Driver
+from harness.errors import InfraError
+from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.memory import Segment
 from harness.evaluate.python_program import device_tensor
 from harness.types import JsonObject
@@ -92,16 +94,29 @@ class HostMemory:
             [Segment(f"slot{s}", size) for size in sizes] for s, sizes in enumerate(self._sizes)
         ]
         self._driver = driver
-        self._pinned = [[self._pin(segment) for segment in halves] for halves in self._segments]
+        self._pinned: dict[int, int] = {}  # addresses on the device by those on the host
+        if driver is not None:
+            self._pin(driver)
 
-    def _pin(self, segment: Segment) -> int | None:
-        """Its address on the device, where there is one."""
-        host = segment.bytes.ctypes.data
-        return None if self._driver is None else self._driver.register(host, segment.size)
+    def _pin(self, driver: Driver) -> None:
+        """Raises InfraError: no program runs in this memory yet."""
+        for segment in self._all():
+            host = segment.bytes.ctypes.data
+            try:
+                self._pinned[host] = driver.register(host, segment.size)
+            except CudaError as error:
+                self.close()
+                raise InfraError(
+                    f"Host memory for the GPU's worker cannot be pinned: {error}. Is there memory "
+                    "left, and does the container allow pinning (ulimit -l)?"
+                ) from error
+
+    def _all(self) -> list[Segment]:
+        return [segment for halves in self._segments for segment in halves]
 
     @property
     def descriptors(self) -> list[int]:
-        return [segment.descriptor for halves in self._segments for segment in halves]
+        return [segment.descriptor for segment in self._all()]
 
     def most_slots(self, sizes: Sequence[int]) -> int:
         return sum(all(map(operator.le, sizes, there)) for there in self._sizes)
@@ -109,9 +124,10 @@ class HostMemory:
     def allocate(self, slot: int, half: int, size: int) -> tuple[torch.Tensor, JsonObject]:
         import torch
 
-        address = self._pinned[slot][half]
+        memory = self._segments[slot][half].bytes
+        address = self._pinned.get(memory.ctypes.data)
         if address is None:
-            view = torch.from_numpy(self._segments[slot][half].bytes[:size])
+            view = torch.from_numpy(memory[:size])
         else:
             view = device_tensor(address, "uint8", (size,))
         return view, {"slot": slot, "bytes": size, "descriptor": 2 * slot + half}
@@ -120,11 +136,16 @@ class HostMemory:
         """The next workload takes the same memory."""
 
     def close(self) -> None:
-        for halves in self._segments:
-            for segment in halves:
-                if self._driver is not None:
-                    self._driver.unregister(segment.bytes.ctypes.data)
-                segment.close()
+        if self._driver is not None:
+            with contextlib.suppress(CudaError):  # copies to it may be queued
+                self._driver.synchronize()
+            for host in self._pinned:
+                with contextlib.suppress(CudaError):
+                    self._driver.unregister(host)
+        self._pinned = {}
+        for segment in self._all():
+            segment.close()
+        self._segments = []
 
 
 def slots_within(memory_bytes: int, slot_bytes: int) -> int:

@@ -337,9 +337,9 @@ class Judge:
         """Within it the baseline works, whose failure is no candidate's, or so it seems."""
         try:
             yield
-        except CandidateFailure as failure:
+        except (CandidateFailure, InfraError) as failure:  # such as a supervisor that was killed
             self.close_baseline()
-            raise BaselineFailure(self.task, failure.message) from failure
+            raise BaselineFailure(self.task, str(failure).rstrip(".")) from failure
 
     def blame(
         self, failure: BaselineFailure, workloads: Sequence[Workload], rng: np.random.Generator

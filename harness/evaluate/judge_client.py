@@ -46,9 +46,8 @@ class LastingJudge:
         with self._lock:
             for attempt in (1, 2):
                 try:
-                    if self._client is None:
-                        self._client = JudgeClient(self._setup, self._environment)
-                    answer = self._client.ask(request)
+                    self._ready()
+                    answer = self._started().ask(request)
                 except (OSError, ValueError) as error:
                     self._end()
                     if attempt == 2:
@@ -62,12 +61,27 @@ class LastingJudge:
                 return answer
         raise AssertionError("unreachable")
 
-    def ready(self) -> JsonObject:
-        """What the judge says of its device; starts it."""
+    def start(self) -> None:
+        """Begin to start it; `ready` waits."""
         with self._lock:
-            if self._client is None:
-                self._client = JudgeClient(self._setup, self._environment)
-            return self._client.ready
+            self._started()
+
+    def ready(self) -> JsonObject:
+        """What the judge says of its device. Raises InfraError if it does not start."""
+        with self._lock:
+            return self._ready()
+
+    def _started(self) -> JudgeClient:
+        if self._client is None:
+            self._client = JudgeClient(self._setup, self._environment)
+        return self._client
+
+    def _ready(self) -> JsonObject:
+        try:
+            return self._started().ready()
+        except InfraError:
+            self._end()
+            raise
 
     def close(self) -> None:
         with self._lock:
@@ -80,7 +94,8 @@ class LastingJudge:
 
 
 class JudgeClient:
-    """The judge's process and the socket to it. Raises OSError or ValueError when it is gone.
+    """The judge's process and the socket to it. Its constructor does not wait until it can be
+    asked. Raises OSError or ValueError when it is gone.
 
     setup: see judge_process.py. environment: what it sees besides a few variables of this process.
     """
@@ -116,16 +131,30 @@ class JudgeClient:
             )
         self._socket = ours
         self._lines = ours.makefile("r", encoding="utf-8")
-        try:
-            self.ready = self.ask(dict(setup))
-        except (OSError, ValueError) as error:
-            self.close()
-            raise InfraError(
-                "The judge's process did not start; its message is above. Run `harness doctor`."
-            ) from error
+        self._device: JsonObject | None = None
+        with contextlib.suppress(OSError):  # if it has ended, `ready` says so
+            self._send(setup)
+
+    def ready(self) -> JsonObject:
+        """What it says of its device. Raises InfraError if it does not start."""
+        if self._device is None:
+            try:
+                self._device = self._receive()
+            except (OSError, ValueError) as error:
+                raise InfraError(
+                    "The judge's process did not start; its message is above. Run `harness doctor`."
+                ) from error
+        return self._device
 
     def ask(self, request: JsonObject) -> JsonObject:
-        self._socket.sendall((json.dumps(request) + "\n").encode())
+        """The answer of a judge that is ready."""
+        self._send(request)
+        return self._receive()
+
+    def _send(self, message: Mapping[str, object]) -> None:
+        self._socket.sendall((json.dumps(message) + "\n").encode())
+
+    def _receive(self) -> JsonObject:
         answer = json.loads(self._lines.readline())  # "" (its end) is no JSON: ValueError
         if not isinstance(answer, dict):
             raise ValueError("the judge's answer is no object")

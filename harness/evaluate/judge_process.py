@@ -21,6 +21,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import asdict
+from importlib import import_module
 from typing import Any, Literal
 
 from harness.errors import EnvironmentMissing, HarnessError
@@ -79,9 +80,9 @@ class JudgeProcess:
             }
         if self._driver is not None:  # meanwhile the parents import torch, too
             _warm_up(self._driver, self._suite)
-        self._peaks = self._find_peaks(setup["peaks"])
         for parent in self._parents.values():
             parent.wait()
+        self._peaks = self._find_peaks(setup["peaks"])
         self._sharing: Literal["ipc", "host"] = "host"
         if self._driver is not None and self._settings.gpu_sharing == "ipc":
             self._sharing = "ipc" if ipc_works(self._parents["native"], self._driver) else "host"
@@ -199,15 +200,11 @@ class JudgeProcess:
 
 def _warm_up(driver: Driver, suite: Suite) -> None:
     """What the first evaluation would wait for: torch, and if nobody times something on this GPU
-    now, its context there and the kernels that compare outputs. What fails here fails again where
-    it is told."""
-    import torch
-
+    now, its context there and the kernels that compare outputs. Whatever fails here (no memory
+    there, no compiler) fails again where it is needed, and is told there."""
     dtypes = {tensor.dtype for task in suite.tasks for tensor in task.signature.outputs}
-    with (
-        suppress(BlockingIOError, torch.OutOfMemoryError),
-        gpu_lock.alone(driver.uuid, wait=False),
-    ):
+    import_module("torch")
+    with suppress(Exception), gpu_lock.alone(driver.uuid, wait=False):
         warm_up_checks(dtypes)
 
 

@@ -47,7 +47,7 @@ from harness.types import JsonObject
 
 __all__ = ["CommandResult", "Limits", "WarmParent", "WorkerExit", "WorkerProcess"]
 
-Preload = Literal["none", "torch", "triton", "triton-build"]
+Preload = Literal["none", "torch", "triton", "build", "triton-build"]
 GpuUse = Literal["", "driver", "torch", "profiler"]
 
 MAXIMUM_DESCRIPTORS = 236
@@ -97,6 +97,7 @@ class WarmParent:
         started.wait()
         theirs.close()
         self._ready = False
+        self._problem: InfraError | None = None  # why it never was
 
     def wait(self) -> None:
         """Return once it can start something. Raises InfraError."""
@@ -104,23 +105,26 @@ class WarmParent:
             self._wait()
 
     def _wait(self) -> None:
+        if self._problem is not None:
+            raise self._problem
         if self._ready:
             return
-        self._control.settimeout(_START_SECONDS)
-        answer = self._receive()
-        if answer.get("threads") != 1:
-            self._control.shutdown(socket.SHUT_RDWR)
-            raise InfraError(
-                f"The warm parent ({self.preload}) has {answer.get('threads')} threads after its "
-                "imports, expected 1: a fork would be unsafe. Which import started one?"
-            )
-        self._control.settimeout(ANSWER_SECONDS)
+        try:
+            answer = self._receive(_START_SECONDS)
+            if answer.get("threads") != 1:
+                raise InfraError(
+                    f"The warm parent ({self.preload}) has {answer.get('threads')} threads after "
+                    "its imports, expected 1: a fork would be unsafe. Which import started one?"
+                )
+        except InfraError as error:
+            self._problem = error
+            raise
         self._ready = True
 
     def _own(self, theirs: socket.socket, started: threading.Event) -> None:
         """The thread that makes the process, and stays until it may end."""
         root = Path(harness.__file__).resolve().parents[1]
-        site = ["-S"] if self.preload == "none" else []
+        site = ["-S"] if self.preload in ("none", "build") else []
         arguments = [str(theirs.fileno()), str(os.getpid()), self.preload, str(root)]
         try:
             self._process = subprocess.Popen(
@@ -167,6 +171,8 @@ class WarmParent:
         """End the warm parent and everything that it started."""
         self._control.close()
         if self._process is not None:
+            if not self._ready:
+                self._process.kill()  # nothing was started, and it would import on
             try:
                 self._process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
@@ -221,7 +227,7 @@ class WarmParent:
                     job_writable=job_writable,
                     limits=limits,
                     hidden=_hidden(),
-                    python=self.preload != "none",
+                    python=self.preload not in ("none", "build"),
                     attacks_kill=attacks_kill,
                     gpu=bool(gpu),
                 ),
@@ -305,7 +311,7 @@ class WarmParent:
                     )
                 except OSError as error:
                     raise self._gone(error) from error
-                answer = self._receive()
+                answer = self._receive(ANSWER_SECONDS)
             if answer.get("ok") is not True:
                 raise InfraError(f"The warm parent could not start it: {answer.get('message')}.")
         except BaseException:
@@ -315,8 +321,9 @@ class WarmParent:
             theirs.close()
         return Supervision(ours)
 
-    def _receive(self) -> JsonObject:
+    def _receive(self, seconds: float) -> JsonObject:
         try:
+            self._control.settimeout(seconds)
             data = self._control.recv(1 << 16)
         except OSError as error:  # also a time-out
             raise self._gone(error) from error
@@ -326,8 +333,10 @@ class WarmParent:
         return answer
 
     def _gone(self, error: OSError | None) -> InfraError:
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        lines: list[str] = []
+        if not self._errors.closed:
+            self._errors.seek(0)
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         reason = lines[-1] if lines else str(error or "it closed its socket")
         return InfraError(
             f"The warm parent ({self.preload}) does not answer: {reason}. Is there memory left?"

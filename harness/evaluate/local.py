@@ -114,6 +114,7 @@ class LocalEvaluator:
         self._trusted = trust_candidates
         self._cache = Cache(cache_folder)
         self._lock = threading.Lock()
+        self._building = threading.Lock()  # of finalists
         self._hits = self._misses = 0
         self._backend = self._make_backend(cache_folder, secret or secrets.token_bytes(32), device)
 
@@ -254,13 +255,14 @@ class LocalEvaluator:
 
     def _finalists(self, task: Task, candidates: Sequence[Candidate]) -> list[JsonObject]:
         """Built side by side, since a build has serial parts. Beside others each takes longer, so
-        one that did not end in time is built once more, alone."""
-        with ThreadPoolExecutor(max(2, cores() // 4)) as pool:
-            made = list(pool.map(lambda c: self._finalist(task, c), candidates))
-        return [
-            self._finalist(task, candidate) if _timed_out(entry) else entry
-            for candidate, entry in zip(candidates, made, strict=True)
-        ]
+        one that did not end in time is built once more, alone: another confirmation waits."""
+        with self._building:
+            with ThreadPoolExecutor(max(2, cores() // 4)) as pool:
+                made = list(pool.map(lambda c: self._finalist(task, c), candidates))
+            return [
+                self._finalist(task, candidate) if _timed_out(entry) else entry
+                for candidate, entry in zip(candidates, made, strict=True)
+            ]
 
     def _finalist(self, task: Task, candidate: Candidate) -> JsonObject:
         built, _ = self._built(task, candidate, tuple(task.workloads.values()))

@@ -16,7 +16,6 @@ import queue
 import tempfile
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -73,23 +72,23 @@ class GpuBackend:
         self._builds = None if cache_folder is None else cache_folder / "builds"
         # No device for the builder: pretending to have one must not open one.
         hidden = parent_environment() | {"CUDA_VISIBLE_DEVICES": ""}
-        self._compilers = WarmParent("none", isolation)
+        self._scratch = tempfile.TemporaryDirectory(prefix="harness-judge-")
+        self._compilers = WarmParent("build", isolation)
         self._parent = WarmParent("triton-build", isolation, hidden)
         self._lock = threading.Lock()
         self._held_seconds = self._compiling_seconds = 0.0
         self._clocks_mhz: list[int] = []
         setup = judge_setup(suite_name, settings, secret, trusted, isolation)
         setup |= {"device": device, "peaks": None}  # the judge looks at its device
-        self._scratch = tempfile.TemporaryDirectory(prefix="harness-judge-")
         self._judges = [
             LastingJudge(setup, _judge_environment(gpu["index"], self._scratch.name))
             for gpu in gpus
         ]
         self._free: queue.SimpleQueue[LastingJudge] = queue.SimpleQueue()
         try:
-            with ThreadPoolExecutor(len(gpus)) as pool:
-                answers = pool.map(LastingJudge.ready, self._judges)
-                self._devices = [answer["device"] for answer in answers]
+            for judge in self._judges:
+                judge.start()
+            self._devices = [judge.ready()["device"] for judge in self._judges]
         except BaseException:
             self.close()
             raise

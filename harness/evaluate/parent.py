@@ -39,6 +39,7 @@ MAXIMUM_DESCRIPTORS = 240  # the kernel carries 253 in one message
 _FIRST_DESCRIPTOR = 3  # inside: 0 is null, 1 and 2 are the output
 _PRELOADED = {
     "none": (),
+    "build": (),
     "torch": ("torch",),
     "triton": ("torch", "triton"),
     "triton-build": ("torch", "triton"),
@@ -59,9 +60,9 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner decides what a Ctrl-C means
     for name in (*_STANDARD, *_PRELOADED[preload]):
         importlib.import_module(name)
-    if preload == "triton-build":
+    if preload in ("build", "triton-build"):
         os.nice(_BUILDS_GIVE_WAY)
-    if preload != "none":
+    if "torch" in _PRELOADED[preload]:
         _prepare_tvm_ffi()
     if "triton" in preload:
         triton_ahead.warm_up(compiles=preload == "triton-build")
