@@ -31,7 +31,7 @@ from harness.environment import fingerprint, packages, visible_gpus
 from harness.errors import HarnessError, InfraError
 from harness.evaluate.bindings import BindingMissing
 from harness.evaluate.build import Builder, cuda_toolchain
-from harness.evaluate.launcher import WarmParent
+from harness.evaluate.launcher import Preload, WarmParent
 from harness.evaluate.local import LocalEvaluator
 from harness.evaluate.local_cpu import native
 from harness.evaluate.modal.requests import Refusal, code_version, decode, encode
@@ -229,10 +229,11 @@ def _build(body: JsonObject) -> JsonObject:
     candidate = _candidates(body)[0]
     capability = CAPABILITIES[body["capability_of"]]
     hidden = parent_environment() | {"CUDA_VISIBLE_DEVICES": ""}
+    preload: Preload = "triton-build" if candidate.language == "triton" else "build"
     workloads = task.search if body["phase"] == "search" else tuple(task.workloads.values())
     with (
         tempfile.TemporaryDirectory(prefix="harness-container-") as name,
-        WarmParent("triton-build", container_isolation(), hidden) as parent,
+        WarmParent(preload, container_isolation(), hidden) as parent,
     ):
         folder = Path(name)
         if candidate.language == "triton":
