@@ -164,7 +164,7 @@ def test_json_over_the_cap_is_a_violation_before_it_is_read():
         exchange_json(b'{"a": 1}', maximum_bytes=4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(min_size=1, max_size=200))
 def test_any_bytes_either_are_an_object_or_a_channel_error(text):
     try:
@@ -174,7 +174,7 @@ def test_any_bytes_either_are_an_object_or_a_channel_error(text):
     assert isinstance(value, dict)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(min_size=1, max_size=100))
 def test_any_reply_that_was_not_made_for_the_request_is_refused(data):
     ours, theirs = socket.socketpair()
