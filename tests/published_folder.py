@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.evaluate.header import cpp_header
+from harness.interchange.exporting import axis_values
 from harness.suite import Task, Tensor
 
 _TYPES = {"bfloat16": "torch::kBFloat16", "float32": "torch::kFloat32"}
@@ -27,10 +28,7 @@ def _binding(task: Task) -> str:
     inputs, outputs = task.signature.inputs, task.signature.outputs
     parameters = [f"torch::Tensor {tensor.name}" for tensor in inputs]
     parameters += [f"double {name}" for name in task.solution_scalars]
-    sizes: dict[str, str] = {}
-    for tensor in inputs:
-        for place, axis in enumerate(tensor.shape):
-            sizes.setdefault(str(axis), f"{tensor.name}.size({place})")
+    sizes = axis_values(task, "{}.size({})")
     lines = [
         "#include <torch/extension.h>",
         "#include <ATen/cuda/CUDAContext.h>",
@@ -39,7 +37,7 @@ def _binding(task: Task) -> str:
         f"std::vector<torch::Tensor> returned({', '.join(parameters)}) {{",
         "    Inputs in;",
         "    Outputs out;",
-        *(f"    in.{axis.name} = {sizes[axis.name]};" for axis in task.signature.axes),
+        *(f"    in.{axis} = {size};" for axis, size in sizes.items()),
         *(_pointer("in", tensor.name) for tensor in inputs),
     ]
     for tensor in outputs:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from harness.evaluate.gpu_bench import GpuBench, _GpuWatch
 from harness.evaluate.gpu_gate import HostGate
 from harness.evaluate.gpu_memory import GpuRing, layout
 from harness.evaluate.gpu_sharing import HostMemory
+from harness.evaluate.memory import HostRing
 from harness.evaluate.peaks import Peaks
 from harness.evaluate.program import CandidateFailure, Program, Role
 from harness.evaluate.settings import EvaluatorSettings
@@ -90,7 +93,10 @@ class NoWorkers:
         raise InfraError("there is no process left")
 
 
-def test_what_a_worker_that_did_not_start_would_have_had_is_given_back() -> None:
+def test_what_a_worker_that_did_not_start_would_have_had_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     driver, settings = FakeDriver(), EvaluatorSettings()
     bench = GpuBench(
         ScaleRows(),
@@ -106,6 +112,11 @@ def test_what_a_worker_that_did_not_start_would_have_had_is_given_back() -> None
         with pytest.raises(InfraError, match="no process left"):
             bench.start(Program("triton", b""), ScaleRows().search)
         assert (driver.pinned, open_files()) == ({}, before)
+    ring = HostRing(ScaleRows.signature, ScaleRows.search, 2)
+    with pytest.raises(InfraError, match="no process left"):
+        Side(NoWorkers(), Program("python", b""), ScaleRows.signature, ring, settings, 1)  # type: ignore[arg-type]
+    assert open_files() == before
+    assert not list(tmp_path.iterdir())
 
 
 class Unthrottled:

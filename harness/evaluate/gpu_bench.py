@@ -117,11 +117,9 @@ class GpuBench(Bench):
             memory = self._memory(workloads)
             undo.callback(memory.close)
             gate = self._gate()
-            undo.callback(gate.close)
-            ring = GpuRing(self.task, memory, gate, self._device, self._ring_bytes)
-            side = kind(parent, program, signature, ring, settings, self._threads, role)
-            undo.pop_all()  # the side closes them
-        return loaded(side)
+            undo.pop_all()  # both are the ring's
+        ring = GpuRing(self.task, memory, gate, self._device, self._ring_bytes)
+        return loaded(kind(parent, program, signature, ring, settings, self._threads, role))
 
     def _gate(self) -> Gate:
         if self._driver is None or self._clock is None:

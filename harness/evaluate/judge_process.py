@@ -22,6 +22,7 @@ import threading
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import import_module
+from subprocess import SubprocessError
 from typing import Any, Literal
 
 from harness.errors import EnvironmentMissing, HarnessError
@@ -204,7 +205,10 @@ def _warm_up(driver: Driver, suite: Suite) -> None:
     there, no compiler) fails again where it is needed, and is told there."""
     dtypes = {tensor.dtype for task in suite.tasks for tensor in task.signature.outputs}
     import_module("torch")
-    with suppress(Exception), gpu_lock.alone(driver.uuid, wait=False):
+    with (
+        suppress(HarnessError, OSError, RuntimeError, SubprocessError),
+        gpu_lock.alone(driver.uuid, wait=False),
+    ):
         warm_up_checks(dtypes)
 
 

@@ -82,6 +82,7 @@ class WarmParent:
         self, preload: Preload, isolation: Isolation, environment: Mapping[str, str] | None = None
     ) -> None:
         self.preload = preload
+        self._imports = preload not in ("none", "build")  # packages of this Python's environment
         self._environment = environment or {}
         self.isolation = isolation
         self._lock = threading.Lock()
@@ -124,7 +125,7 @@ class WarmParent:
     def _own(self, theirs: socket.socket, started: threading.Event) -> None:
         """The thread that makes the process, and stays until it may end."""
         root = Path(harness.__file__).resolve().parents[1]
-        site = ["-S"] if self.preload in ("none", "build") else []
+        site = [] if self._imports else ["-S"]
         arguments = [str(theirs.fileno()), str(os.getpid()), self.preload, str(root)]
         try:
             self._process = subprocess.Popen(
@@ -227,7 +228,7 @@ class WarmParent:
                     job_writable=job_writable,
                     limits=limits,
                     hidden=_hidden(),
-                    python=self.preload not in ("none", "build"),
+                    python=self._imports,
                     attacks_kill=attacks_kill,
                     gpu=bool(gpu),
                 ),

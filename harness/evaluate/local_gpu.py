@@ -16,6 +16,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -85,13 +86,12 @@ class GpuBackend:
             for gpu in gpus
         ]
         self._free: queue.SimpleQueue[LastingJudge] = queue.SimpleQueue()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             for judge in self._judges:
                 judge.start()
             self._devices = [judge.ready()["device"] for judge in self._judges]
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
         for judge in self._judges:
             self._free.put(judge)
         self._capability = int(self._devices[0].get("capability", 90))

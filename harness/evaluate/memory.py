@@ -171,6 +171,7 @@ class HostRing:
         for slot in self._segments:
             for segment in slot.values():
                 segment.close()
+        self._segments = []
 
 
 def private_inputs(signature: Signature, workload: Workload) -> Arrays:

@@ -19,8 +19,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 import numpy as np
@@ -31,7 +31,7 @@ from harness.evaluate.channel import (
     ChannelTimeout,
     ProtocolViolation,
 )
-from harness.evaluate.launcher import Limits, WarmParent
+from harness.evaluate.launcher import Limits, WarmParent, WorkerProcess
 from harness.evaluate.program import (
     CODE_FILE,
     KERNEL_CACHE,
@@ -66,7 +66,8 @@ _BASELINE_CPU_SECONDS = 30 * 86400  # one worker serves a judge for as long as t
 class Side:
     """A worker with a loaded program. A context manager; leaving it ends the worker for good.
 
-    Raises CandidateFailure from `load`, `bind` and `run_block` when the program misbehaves.
+    ring: its own from here on, also where the worker does not start. Raises CandidateFailure from
+    `load`, `bind` and `run_block` when the program misbehaves.
     """
 
     def __init__(
@@ -84,18 +85,27 @@ class Side:
         self._signature = signature
         self._ring = ring
         self._role = role
-        self._folder = Path(tempfile.mkdtemp(prefix="harness-job-"))
         self._number = 0
         self.has_plan = False
         self._first, self._patience_seconds = True, settings.queue_first_seconds
         self._cpu_ns: int | None = None  # when it was last seen stopped
+        with ExitStack() as undo:
+            undo.callback(ring.close)
+            self._folder = Path(tempfile.mkdtemp(prefix="harness-job-"))
+            undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self._worker = self._started(parent, threads)
+            undo.callback(self._worker.kill)
+            self._undo = undo.pop_all()
+
+    def _started(self, parent: WarmParent, threads: int) -> WorkerProcess:
+        program, role, settings = self.program, self._role, self._settings
         (self._folder / CODE_FILE[program.language]).write_bytes(program.code)
         (self._folder / KERNEL_CACHE).mkdir()  # torch makes it otherwise, where it may not
         unpack(program.kernels, self._folder / KERNEL_CACHE)
         environment = worker_environment(threads)
         if role.gpu or program.language not in NATIVE:
             environment |= gpu_environment()
-        self._worker = parent.start_worker(
+        return parent.start_worker(
             job_folder=self._folder,
             descriptors=self._ring.descriptors,
             limits=Limits(
@@ -117,18 +127,11 @@ class Side:
     def __enter__(self) -> Side:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        self._worker.kill()
-        self._ring.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._undo.close()
 
     @property
     def pid(self) -> int:
@@ -389,9 +392,8 @@ class Side:
 
 def loaded(side: Side) -> Side:
     """The side with its program loaded; its worker ends if that fails. Raises CandidateFailure."""
-    try:
+    with ExitStack() as undo:
+        undo.enter_context(side)
         side.load()
-    except BaseException:
-        side.close()
-        raise
+        undo.pop_all()
     return side

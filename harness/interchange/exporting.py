@@ -94,7 +94,7 @@ def _imported(candidate: Candidate) -> tuple[Specification, dict[str, str]] | No
     return specification, {file.path: file.content for file in bundle.files}
 
 
-def _axis_values(task: Task, size: str) -> dict[str, str]:
+def axis_values(task: Task, size: str) -> dict[str, str]:
     """The expression for every axis. size: of a tensor's dimension, e.g. "{}.shape[{}]". Raises
     UsageError."""
     values: dict[str, str] = {}
@@ -118,7 +118,7 @@ def _python_adapter(task: Task) -> str:
     signature = task.signature
     inputs = [t.name for t in signature.inputs]
     outputs = [t.name for t in signature.outputs]
-    axes = [f"{name}={value}" for name, value in _axis_values(task, "{}.shape[{}]").items()]
+    axes = [f"{name}={value}" for name, value in axis_values(task, "{}.shape[{}]").items()]
     given = ", ".join([*axes, *(f"{name}={name}" for name in inputs)])
     planned = ", ".join(
         [*axes, *(f"{t.name}={t.name if t.index else None}" for t in signature.inputs)]
@@ -160,7 +160,7 @@ def _native_adapter(task: Task, *, cuda: bool) -> str:
         parameters.append(f"{'double' if isinstance(value, float) else 'int64_t'} {name}")
     parameters += [f"ffi::TensorView {t.name}" for t in signature.outputs]
     axes = [
-        f"    given_.{name} = {value};" for name, value in _axis_values(task, "{}.size({})").items()
+        f"    given_.{name} = {value};" for name, value in axis_values(task, "{}.size({})").items()
     ]
 
     def pointer(record: str, name: str) -> str:
