@@ -26,7 +26,10 @@ from tests.toy_judge import judge_here
 
 pytest.importorskip("triton")
 
-SETTINGS = EvaluatorSettings(confirm_min_blocks=2, confirm_max_blocks=2)
+# Only the disturbances that a test makes count, not those of the machine that it runs on.
+SETTINGS = EvaluatorSettings(
+    confirm_min_blocks=2, confirm_max_blocks=2, stopped_cpu_us=1e9, stop_timeout_seconds=60.0
+)
 
 
 @pytest.fixture(scope="module")
