@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -524,7 +525,8 @@ def test_as_many_tasks_are_confirmed_at_once_as_there_are_gpus(tmp_path: Path, g
     status, shown = run(tmp_path, request, evaluator)
     assert status == FINISHED
     assert evaluator.most == gpus
-    assert ("confirming softmax, matmul" in shown) == (gpus == 2)
+    two = re.search("confirming [a-z_]+, [a-z_]+,", shown)  # whichever began first
+    assert (two is not None) == (gpus == 2)
     assert len(list(tmp_path.glob("confirm/*.json"))) == 3
 
 
