@@ -244,7 +244,8 @@ class TorchTask(Task):
         self, workload: Workload, inputs: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """The expected outputs in float64 (integers as they are), newly allocated on the inputs'
-        device; memory beyond the outputs bounded by chunking."""
+        device; memory beyond the outputs bounded by chunking. The inputs must not be written: the
+        same copy fills slots."""
 
     @abstractmethod
     def work(self, workload: Workload, inputs: Mapping[str, torch.Tensor]) -> Work:

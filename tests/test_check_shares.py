@@ -15,7 +15,7 @@ from harness.evaluate.check import compare, near
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
 from harness.evaluate.gpu_contents import SeedContents, empty_tensors, fill
 from harness.evaluate.gpu_gate import HostGate
-from harness.evaluate.gpu_memory import GpuRing, layout
+from harness.evaluate.gpu_memory import GpuRing, PrivateInputs, layout
 from harness.evaluate.gpu_sharing import HostMemory
 from harness.evaluate.header import cpp_header
 from harness.suite import Axis, Signature, Tensor, Tolerance, TorchTask, Work
@@ -115,7 +115,9 @@ def test_an_8_bit_tensor_is_made_flipped_poisoned_and_compared() -> None:
     assert bool(flipped["x"].float().isfinite().all())
 
     sizes = [layout(t, workload.axes)[1] for t in (task.signature.inputs, task.signature.outputs)]
-    ring = GpuRing(task, HostMemory([sizes], 1 << 20), HostGate(), "cpu", 1 << 20)
+    ring = GpuRing(
+        PrivateInputs(task, "cpu", 1 << 20), HostMemory([sizes], 1 << 20), HostGate(), 1 << 20
+    )
     try:
         ring.bind(workload, 2)
         ring.write(0, SeedContents(3))

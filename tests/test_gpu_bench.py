@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from harness.errors import InfraError
 from harness.evaluate.channel import CallReply, WorkerTimes
 from harness.evaluate.cuda_driver import CudaError
 from harness.evaluate.gpu_bench import GpuBench, _GpuWatch
+from harness.evaluate.gpu_contents import SeedContents
 from harness.evaluate.gpu_gate import HostGate
-from harness.evaluate.gpu_memory import GpuRing, layout
+from harness.evaluate.gpu_memory import GpuRing, PrivateInputs, layout
 from harness.evaluate.gpu_sharing import HostMemory
 from harness.evaluate.memory import HostRing
 from harness.evaluate.peaks import Peaks
@@ -119,6 +121,87 @@ def test_what_a_worker_that_did_not_start_would_have_had_is_given_back(
     assert not list(tmp_path.iterdir())
 
 
+def host_rings(inputs: PrivateInputs, workload: Workload) -> list[GpuRing]:
+    """Two sides' slots in host memory, bound to a workload."""
+    halves = (inputs.task.signature.inputs, inputs.task.signature.outputs)
+    sizes = [layout(tensors, workload.axes)[1] for tensors in halves]
+    rings = [GpuRing(inputs, HostMemory([sizes], 1 << 20), HostGate(), 1 << 20) for _ in range(2)]
+    for ring in rings:
+        ring.bind(workload, 2)
+    return rings
+
+
+class Counting(ScaleRows):
+    """Notes the seeds that inputs are drawn from."""
+
+    def __init__(self) -> None:
+        self.drawn: list[int] = []
+
+    def fill(self, workload: Workload, generator: Any, inputs: Any) -> None:
+        self.drawn.append(generator.initial_seed())
+        super().fill(workload, generator, inputs)
+
+
+def test_contents_are_drawn_once_for_both_sides_the_looks_at_them_and_the_reference() -> None:
+    task, workload = Counting(), ScaleRows().search[0]
+    bench = GpuBench(
+        task, parents={}, driver=None, peaks=Peaks(1.0, 1.0), settings=EvaluatorSettings(),
+        threads=1,
+    )  # fmt: skip
+    rings = host_rings(bench._inputs, workload)
+    try:
+        for ring in rings:
+            for slot, seed in enumerate((3, 4)):
+                ring.stage(slot, SeedContents(seed))
+            ring.put()
+            assert ring.changed_input(0, SeedContents(3)) is None
+        bench.expected(workload, SeedContents(4))
+        assert task.drawn == [3, 4]
+        first, second = (ring._inputs(1)["x"] for ring in rings)
+        assert torch.equal(first, second)
+        first[0, 0] += 1
+        assert rings[0].changed_input(1, SeedContents(4)) == "x"
+        assert rings[1].changed_input(1, SeedContents(4)) is None
+        other = bench._inputs.tensors(task.search[1], SeedContents(4))
+        assert other["x"].shape != first.shape
+        assert task.drawn == [3, 4, 4]
+    finally:
+        for ring in rings:
+            ring.close()
+
+
+def test_only_the_latest_contents_are_kept_and_others_are_drawn_again_the_same() -> None:
+    task, workload = Counting(), ScaleRows().search[0]
+    size = layout(task.signature.inputs, workload.axes)[1]
+    inputs = PrivateInputs(task, "cpu", 2 * size)
+    first = inputs.tensors(workload, SeedContents(1))["x"].clone()
+    for seed in (2, 1, 3, 1, 2):
+        inputs.tensors(workload, SeedContents(seed))
+    assert task.drawn == [1, 2, 3, 2]
+    assert len(inputs._latest) == 2
+    assert torch.equal(inputs.tensors(workload, SeedContents(1))["x"], first)
+    small = PrivateInputs(task, "cpu", 1)
+    assert small.half(workload, SeedContents(1)) is small.half(workload, SeedContents(1))
+
+
+class Writing(ScaleRows):
+    """Its reference changes what it was given."""
+
+    def reference(self, workload: Workload, inputs: Any) -> Any:
+        inputs["x"].mul_(inputs["scale"])
+        return {"y": inputs["x"].double(), "total": inputs["x"].double().sum(dim=1)}
+
+
+def test_a_reference_that_writes_its_inputs_is_told_so() -> None:
+    task = Writing()
+    bench = GpuBench(
+        task, parents={}, driver=None, peaks=Peaks(1.0, 1.0), settings=EvaluatorSettings(),
+        threads=1,
+    )  # fmt: skip
+    with pytest.raises(InfraError, match="writes its inputs"):
+        bench.expected(task.search[0], SeedContents(3))
+
+
 class Unthrottled:
     """A GPU's sensors that see nothing."""
 
@@ -180,7 +263,9 @@ def a_side(parent: Parent, program: Program, role: Role) -> Side:
     task = ScaleRows()
     halves = (task.signature.inputs, task.signature.outputs)
     sizes = [layout(tensors, task.search[0].axes)[1] for tensors in halves]
-    ring = GpuRing(task, HostMemory([sizes], 1 << 20), HostGate(), "cpu", 1 << 20)
+    ring = GpuRing(
+        PrivateInputs(task, "cpu", 1 << 20), HostMemory([sizes], 1 << 20), HostGate(), 1 << 20
+    )
     settings = EvaluatorSettings()
     return Side(parent, program, task.signature, ring, settings, 1, role)  # type: ignore[arg-type]
 

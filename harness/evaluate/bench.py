@@ -225,6 +225,10 @@ class Bench(ABC):
     def blocks(self, baseline_ns: float, slots: int) -> Blocks:
         """The blocks of a workload in search, by the baseline's latency."""
 
+    def block_slots(self, workload: Workload, baseline_ns: float) -> int | None:
+        """How many slots the blocks of a workload take in search; None: as many as there are."""
+        return None
+
     @abstractmethod
     def watch(self) -> Watch: ...
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from harness.errors import InfraError
 from harness.evaluate import gpu_lock
 from harness.evaluate.bench import Bench, Blocks, Watch
 from harness.evaluate.channel import ChannelError
@@ -33,10 +34,10 @@ from harness.evaluate.check import Mismatch
 from harness.evaluate.clocks import check_batch_clocks, check_event_clocks, check_libraries
 from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
-from harness.evaluate.gpu_contents import SeedContents, empty_tensors, fill
+from harness.evaluate.gpu_contents import SeedContents
 from harness.evaluate.gpu_gate import Gate, GpuGate, HostGate, JudgeClock
-from harness.evaluate.gpu_memory import GpuRing, layout
-from harness.evaluate.gpu_sharing import HostMemory, IpcMemory
+from harness.evaluate.gpu_memory import GpuRing, PrivateInputs, layout
+from harness.evaluate.gpu_sharing import HostMemory, IpcMemory, slots_within
 from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.launcher import GpuUse, Limits, WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
@@ -94,6 +95,7 @@ class GpuBench(Bench):
         self._sensors = gpu_lock.Sensors(self._uuid) if driver else None
         whole = driver.memory_bytes if driver else _INTERPRETER_BYTES
         self._ring_bytes = int(settings.gpu_memory_share * whole)
+        self._inputs = PrivateInputs(task, self._device, self._ring_bytes)
 
     def start(
         self,
@@ -118,7 +120,7 @@ class GpuBench(Bench):
             undo.callback(memory.close)
             gate = self._gate()
             undo.pop_all()  # both are the ring's
-        ring = GpuRing(self.task, memory, gate, self._device, self._ring_bytes)
+        ring = GpuRing(self._inputs, memory, gate, self._ring_bytes)
         return loaded(kind(parent, program, signature, ring, settings, self._threads, role))
 
     def _gate(self) -> Gate:
@@ -149,7 +151,15 @@ class GpuBench(Bench):
         return SeedContents(contents.seed, int(rng.integers(1 << _SEED_BITS)))
 
     def expected(self, workload: Workload, contents: Contents) -> Tensors:
-        return self.task.reference(workload, self._private(workload, contents))
+        inputs = self._inputs.tensors(workload, contents)
+        versions = [tensor._version for tensor in inputs.values()]  # torch counts what is written
+        outputs = self.task.reference(workload, inputs)
+        if versions != [tensor._version for tensor in inputs.values()]:
+            raise InfraError(
+                f"The reference of task {self.task.name} writes its inputs, which slots are then "
+                "filled from. Let it copy what it changes."
+            )
+        return dict(outputs)
 
     def compare(
         self, name: str, actual: Any, expected: Any, tolerance: Tolerance
@@ -162,13 +172,9 @@ class GpuBench(Bench):
     def floor_us(self, workload: Workload, contents: Contents) -> float:
         if self._driver is None:
             return 0.0
-        return floor_us(self.task.work(workload, self._private(workload, contents)), self._peaks)
-
-    def _private(self, workload: Workload, contents: Contents) -> Tensors:
-        """A call's inputs in fresh memory that no worker sees."""
-        inputs = empty_tensors(self.task.signature.inputs, workload, self._device)
-        fill(self.task, workload, contents, inputs, self._device)
-        return inputs
+        return floor_us(
+            self.task.work(workload, self._inputs.tensors(workload, contents)), self._peaks
+        )
 
     def check_clocks(self, timed: Timed) -> None:
         if self._driver is not None:
@@ -308,6 +314,12 @@ class GpuBench(Bench):
         calls = max(2, min(slots, int(samples / settings.search_blocks)))
         count = math.ceil(samples / calls)
         return Blocks(calls, count, count)
+
+    def block_slots(self, workload: Workload, baseline_ns: float) -> int | None:
+        """As many as calls: an allocation of its own that no call uses costs time, too."""
+        signature = self.task.signature
+        sizes = [layout(t, workload.axes)[1] for t in (signature.inputs, signature.outputs)]
+        return self.blocks(baseline_ns, slots_within(self._ring_bytes, sum(sizes))).calls
 
     def watch(self) -> Watch:
         return _GpuWatch(self.settings.baseline_drift, self._sensors)

@@ -5,9 +5,10 @@ as guard | tensor | guard | tensor | guard. They are made when a workload is bou
 workloads have many slots and large ones few, and given up when the next one is: a confirmation of
 many finalists fits the device. How a worker gets them: gpu_sharing.py.
 
-Contents are a seed: the judge makes them in memory of its own, laid out like a slot's inputs, and
-copies that into the slot once the call is queued (gpu_gate.py); it makes them again to compare a
-slot with them or to compute expected values. Nothing is computed in memory that was exported.
+Contents are a seed: the judge draws them in memory of its own, laid out like a slot's inputs, and
+copies that into the slot once the call is queued (gpu_gate.py). Both sides' slots, the look for
+changed inputs and the reference take the same copy. Nothing is computed in memory that was
+exported.
 
 Covered: fresh contents, poison, changed inputs, late writes, guard bands, memory given back.
 Not covered: reads out of bounds.
@@ -57,30 +58,65 @@ class _Shape:
 
     def half(self, piece: torch.Tensor) -> _Half:
         """A piece of uint8 memory as a half, its guard bands written."""
-        piece.fill_(_GUARD)
+        for start, end in self.gaps:
+            piece[start:end].fill_(_GUARD)
         named = zip(self.tensors, self.offsets, strict=True)
         return _Half(piece, {t.name: _view(piece, t, self.axes, at) for t, at in named})
+
+
+class PrivateInputs:
+    """Inputs as the judge draws them, in memory that no worker sees: once for everything that
+    needs them. They must not be written.
+
+    device: "cuda" or "cpu", where the judge computes. memory_bytes: how much of the bound
+    workload's latest contents is kept.
+    """
+
+    def __init__(self, task: TorchTask, device: str, memory_bytes: int) -> None:
+        self.task, self.device, self.memory_bytes = task, device, memory_bytes
+        self._workload: Workload | None = None
+        self._latest: dict[SeedContents, _Half] = {}  # the last one used is the last one here
+
+    def tensors(self, workload: Workload, contents: SeedContents) -> Tensors:
+        return self.half(workload, contents).views
+
+    def half(self, workload: Workload, contents: SeedContents) -> _Half:
+        """All inputs of a call, laid out like a slot's."""
+        if workload != self._workload:
+            self._workload, self._latest = workload, {}
+        half = self._latest.pop(contents, None) or self._drawn(workload, contents)
+        self._latest[contents] = half
+        while len(self._latest) > max(1, self.memory_bytes // half.piece.numel()):
+            del self._latest[next(iter(self._latest))]
+        return half
+
+    def _drawn(self, workload: Workload, contents: SeedContents) -> _Half:
+        import torch
+
+        shape = _shape(self.task.signature.inputs, workload.axes)
+        half = shape.half(torch.empty(shape.size, dtype=torch.uint8, device=self.device))
+        fill(self.task, workload, contents, half.views, self.device)
+        return half
 
 
 class GpuRing:
     """The slots of one side. Implements `program.Ring`.
 
-    device: "cuda" or "cpu", where the judge computes. memory_bytes: what the slots may take.
+    inputs: where contents come from. memory_bytes: what the slots may take.
     """
 
     def __init__(
-        self, task: TorchTask, memory: Memory, gate: Gate, device: str, memory_bytes: int
+        self, inputs: PrivateInputs, memory: Memory, gate: Gate, memory_bytes: int
     ) -> None:
-        self._task = task
-        self._signature = task.signature
+        self._private = inputs
+        self._signature = inputs.task.signature
         self._memory = memory
         self.gate = gate
-        self._device = device
+        self._device = inputs.device
         self._memory_bytes = memory_bytes
         self._shapes: list[_Shape] = []
         self._slots: list[list[_Half]] = []
         self._given_up: list[torch.Tensor] = []
-        self._private: list[_Half] = []  # in memory that no worker sees, not in use
         self._staged: dict[int, bool | None] = {}  # which of its copy's tensors a slot gets
         self._copies: dict[int, tuple[SeedContents, _Half]] = {}  # what was put into each slot
         self._workload: Workload | None = None
@@ -107,6 +143,7 @@ class GpuRing:
             places: dict[str, list[int]] = {}
             for half, shape in enumerate(self._shapes):
                 piece, source = self._memory.allocate(slot, half, shape.size)
+                piece.fill_(_GUARD)  # whatever lay there before
                 made.append(shape.half(piece))
                 for tensor, offset in zip(shape.tensors, shape.offsets, strict=True):
                     places[tensor.name] = [len(sources), offset]
@@ -141,7 +178,7 @@ class GpuRing:
 
     def _give_up(self) -> None:
         self._given_up += [half.piece for slot in self._slots for half in slot]
-        self._slots, self._private, self.slots = [], [], 0
+        self._slots, self.slots = [], 0
         self._staged, self._copies = {}, {}
 
     def freed(self) -> None:
@@ -149,7 +186,7 @@ class GpuRing:
         self._given_up = []
 
     def write(self, slot: int, contents: SeedContents, *, index: bool | None = None) -> None:
-        self._copy(slot, self.private(contents), index)
+        self._copy(slot, self._private_half(contents).views, index)
         self._synchronize()
 
     def _copy(self, slot: int, made: Tensors, index: bool | None) -> None:
@@ -158,13 +195,8 @@ class GpuRing:
                 self._inputs(slot)[tensor.name].copy_(made[tensor.name])
 
     def stage(self, slot: int, contents: SeedContents, *, index: bool | None = None) -> None:
-        if slot in self._copies:
-            _, half = self._copies[slot]
-        else:
-            half = self._private.pop() if self._private else self._new_private()
-        self._fill(contents, half.views)
         self._staged[slot] = index
-        self._copies[slot] = contents, half
+        self._copies[slot] = contents, self._private_half(contents)
         self._synchronize()
 
     def put(self) -> None:
@@ -176,25 +208,9 @@ class GpuRing:
                 self._copy(slot, half.views, index)
         self._staged = {}
 
-    def private(self, contents: SeedContents) -> Tensors:
-        """The same contents in memory that no worker sees. Valid until the next call."""
-        for known, half in self._copies.values():
-            if known == contents:
-                return half.views
-        if not self._private:
-            self._private.append(self._new_private())
-        self._fill(contents, self._private[-1].views)
-        return self._private[-1].views
-
-    def _new_private(self) -> _Half:
-        import torch
-
-        shape = self._shapes[0]
-        return shape.half(torch.empty(shape.size, dtype=torch.uint8, device=self._device))
-
-    def _fill(self, contents: SeedContents, tensors: Tensors) -> None:
+    def _private_half(self, contents: SeedContents) -> _Half:
         assert self._workload is not None
-        fill(self._task, self._workload, contents, tensors, self._device)
+        return self._private.half(self._workload, contents)
 
     def _inputs(self, slot: int) -> Tensors:
         return self._slots[slot][0].views
@@ -225,11 +241,12 @@ class GpuRing:
     def changed_input(self, slot: int, contents: SeedContents) -> str | None:
         import torch
 
-        if slot in self._copies and self._copies[slot][0] == contents:
-            there, copy = self._slots[slot][0].piece.to(self._device), self._copies[slot][1].piece
-            if torch.equal(there.view(torch.int64), copy.view(torch.int64)):
-                return None
-        return self._first_difference(self._inputs(slot), self.private(contents))
+        held = self._copies.get(slot)
+        copy = held[1] if held and held[0] == contents else self._private_half(contents)
+        there = self._slots[slot][0].piece.to(self._device)
+        if torch.equal(there.view(torch.int64), copy.piece.view(torch.int64)):
+            return None
+        return self._first_difference(self._inputs(slot), copy.views)
 
     def changed_output(self, slot: int, outputs: Mapping[str, torch.Tensor]) -> str | None:
         return self._first_difference(self._outputs(slot), outputs)

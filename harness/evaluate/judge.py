@@ -154,12 +154,12 @@ class Judge:
                 side = bench.start(program, search, compiles=True)
             with side:
                 with bench.busy():
-                    self.verify(side, workload, rng, calls=1)
+                    verified = {workload: self.verify(side, workload, rng, calls=1)}
                     stage = Stage.CORRECTNESS
-                    verified = {}
                     seeds = bench.correctness_seeds
                     for workload in search:
-                        verified[workload] = self.verify(side, workload, rng, seeds)
+                        if seeds > 1 or workload not in verified:
+                            verified[workload] = self.verify(side, workload, rng, seeds)
                 sealed = bench.sealed(program, side)
                 stage, timing_started = Stage.TIMING, time.perf_counter()
                 if sealed is None:
@@ -236,8 +236,10 @@ class Judge:
         """Paired blocks of one workload. The machine is held alone by the caller. verified: calls
         of it that this worker has made."""
         bench, baseline = self.bench, self._baseline_side()
-        side.bind(workload)
-        self.bind_baseline(baseline, workload)
+        known = self._baseline_ns.get(workload)
+        slots = bench.block_slots(workload, known) if known else None
+        side.bind(workload, slots)
+        self.bind_baseline(baseline, workload, slots)
         warm = [bench.fresh(workload, rng) for _ in range(bench.warmup_calls)]
         if verified:
             latency_ns = min(v.clocks.latency_ns for v in verified)
@@ -327,10 +329,10 @@ class Judge:
         with self._ours():
             return baseline.run_block(contents, rng)
 
-    def bind_baseline(self, baseline: Side, workload: Workload) -> None:
+    def bind_baseline(self, baseline: Side, workload: Workload, slots: int | None = None) -> None:
         """Bind the baseline to a workload. Its failure is ours: InfraError."""
         with self._ours():
-            baseline.bind(workload)
+            baseline.bind(workload, slots)
 
     @contextmanager
     def _ours(self) -> Iterator[None]:

@@ -63,7 +63,7 @@ class EvaluatorSettings:
     """Where the work of a call depends on its contents (experts that are chosen), the medians of so
     many calls' floors and latencies are held to each other."""
 
-    gpu_sample_seconds: float = 0.05
+    gpu_sample_seconds: float = 0.03
     gpu_min_samples: int = 8
     gpu_max_samples: int = 50
     """On a GPU a workload gets as many samples as the baseline runs through in this time, within
