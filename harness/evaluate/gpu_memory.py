@@ -57,9 +57,7 @@ class _Shape:
     gaps: list[tuple[int, int]]
 
     def half(self, piece: torch.Tensor) -> _Half:
-        """A piece of uint8 memory as a half, its guard bands written."""
-        for start, end in self.gaps:
-            piece[start:end].fill_(_GUARD)
+        """A piece of uint8 memory as a half. Its guard bands are the caller's to write."""
         named = zip(self.tensors, self.offsets, strict=True)
         return _Half(piece, {t.name: _view(piece, t, self.axes, at) for t, at in named})
 
@@ -95,6 +93,8 @@ class PrivateInputs:
 
         shape = _shape(self.task.signature.inputs, workload.axes)
         half = shape.half(torch.empty(shape.size, dtype=torch.uint8, device=self.device))
+        for start, end in shape.gaps:
+            half.piece[start:end].fill_(_GUARD)
         fill(self.task, workload, contents, half.views, self.device)
         return half
 
@@ -143,7 +143,7 @@ class GpuRing:
             places: dict[str, list[int]] = {}
             for half, shape in enumerate(self._shapes):
                 piece, source = self._memory.allocate(slot, half, shape.size)
-                piece.fill_(_GUARD)  # whatever lay there before
+                piece.fill_(_GUARD)  # guard bands, and over whatever lay there before
                 made.append(shape.half(piece))
                 for tensor, offset in zip(shape.tensors, shape.offsets, strict=True):
                     places[tensor.name] = [len(sources), offset]
