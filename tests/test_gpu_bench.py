@@ -13,6 +13,7 @@ import torch
 from harness.errors import InfraError
 from harness.evaluate.channel import CallReply, WorkerTimes
 from harness.evaluate.cuda_driver import CudaError
+from harness.evaluate.gathered import Timing
 from harness.evaluate.gpu_bench import GpuBench, _GpuWatch
 from harness.evaluate.gpu_contents import SeedContents
 from harness.evaluate.gpu_gate import HostGate
@@ -20,7 +21,7 @@ from harness.evaluate.gpu_memory import GpuRing, PrivateInputs, layout
 from harness.evaluate.gpu_sharing import HostMemory
 from harness.evaluate.memory import HostRing
 from harness.evaluate.peaks import Peaks
-from harness.evaluate.program import CandidateFailure, Program, Role
+from harness.evaluate.program import CandidateFailure, Clocks, Program, Role
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
 from harness.types import JsonObject, Language, Workload
@@ -353,3 +354,27 @@ def test_a_confirmation_of_many_workloads_calls_each_of_them_less_often() -> Non
     assert calls(Many(), 20_000) == 2
     fewest = 2 * settings.gpu_confirm_min_blocks
     assert fewest >= settings.gpu_clock_calls  # so that a finalist's clocks are never held to one
+
+
+def test_a_row_says_which_side_waits_for_the_gpu_within_its_calls() -> None:
+    workload = ScaleRows().search[0]
+    calls = {
+        queued: Clocks(1000, 1000, WorkerTimes(1000), queued=queued) for queued in (True, False)
+    }
+    contents = [SeedContents(0)] * 3
+
+    def flags(mine: list[bool], theirs: list[bool]) -> tuple[str, ...]:
+        timing = Timing(1, flags=["seen"])
+        for _ in range(2):
+            timing.add(contents, [calls[q] for q in mine], [calls[q] for q in theirs])
+        first, *others = timing.row(workload).flags
+        assert first == "seen"
+        return tuple(others)
+
+    most = [False, False, True]
+    assert flags([True] * 3, [False, True, True]) == ()
+    (candidate,) = flags(most, [True] * 3)
+    assert candidate.startswith("waits for the GPU")
+    (baseline,) = flags([True] * 3, most)
+    assert baseline.startswith("the baseline waits for the GPU")
+    assert flags(most, most) == (candidate, baseline)

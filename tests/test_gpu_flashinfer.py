@@ -83,6 +83,25 @@ def test_every_baseline_agrees_with_the_reference_on_every_workload(
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.parametrize("task", TASKS, ids=named)
+def test_the_scores_baseline_does_not_wait_for_the_gpu(task: TorchTask, tmp_path: Path) -> None:
+    """Its host time would be in every speedup: one of 135 us once looked like one of 670."""
+    import torch
+
+    if task.baselines[0].name == "torch":
+        pytest.skip("FlashInfer is not installed")
+    workload = task.search[0]
+    program = loaded(task.baselines[0], tmp_path)
+    inputs = empty_tensors(task.signature.inputs, workload, "cuda")
+    fill(task, workload, SeedContents(1), inputs, "cuda")
+    outputs = ran(task, workload, program, inputs)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        program["run"](SimpleNamespace(**workload.axes, **inputs), SimpleNamespace(**outputs))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.fixture(scope="module")
 def evaluator() -> Iterator[LocalEvaluator]:
     with LocalEvaluator("flashinfer") as evaluator:

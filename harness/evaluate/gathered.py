@@ -68,10 +68,19 @@ class Timing:
             self.floor_us,
             len(self.candidate),
             plan_us(self.candidate),
-            tuple(self.flags),
+            (*self.flags, *self._waiting()),
             statistics.median(hosts) if any(hosts) else None,
             plan_us(self.baseline),
         )
+
+    def _waiting(self) -> list[str]:
+        """Which side's calls could not be queued, most of them."""
+        told = {
+            "waits for the GPU within a call: its host time is in its latency": self.candidate,
+            "the baseline waits for the GPU within a call: its host time is in the speedup":
+                self.baseline,
+        }  # fmt: skip
+        return [t for t, calls in told.items() if 2 * sum(c.queued for c in calls) < len(calls)]
 
 
 @dataclass

@@ -260,8 +260,6 @@ class Judge:
         if not timing.blocks:
             blocks = bench.blocks(usual, side.slots)
             self._sample(timing, side, baseline, workload, rng, blocks, ())
-        if 2 * sum(call.queued for call in timing.candidate) < len(timing.candidate):
-            timing.flags.append("waits for the GPU within a call: its host time is in its latency")
         calls = timing.candidate
         timing.floor_us = hold_to_floor(bench, workload, timing.contents, calls, timing.flags)
         return timing
