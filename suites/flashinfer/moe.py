@@ -169,7 +169,7 @@ class MoeSpec(TorchTask):
         )
     }
     baselines = (
-        Baseline("Triton, ours", "grouped products, bfloat16 between, 1", GROUPED),
+        Baseline("Triton, ours", "grouped products, bfloat16 between, 2", GROUPED),
         Baseline("torch", "expert by expert, bfloat16, 1", TORCH),
     )
     starts = {"triton": TRITON_START, "cuda": CUDA_START}

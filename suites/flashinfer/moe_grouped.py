@@ -1,12 +1,13 @@
 """The fp8 MoE's baseline, written for this project: grouped products in Triton.
 
-No library has this operator on Hopper (FlashInfer's runs on Blackwell only), so the score is
-relative to this program, whose name says so. Chosen experts are sorted, every tile of tokens has
-one expert, products run on the 8-bit operands with float32 sums for each block of 128, and hidden
-features are kept in bfloat16.
+Chosen experts are grouped, every tile of tokens has one expert, products run on the 8-bit operands
+with float32 sums for each block of 128, and hidden features are kept in bfloat16.
+FlashInfer's CUTLASS route on Hopper is faster and coarser: it quantises them again.
 
-Covered: any sizes whose features are multiples of 128; no wait for the device.
-Not covered: tuning to an architecture; FlashInfer's CUTLASS route on Hopper, which quantises again.
+Covered: any sizes whose features are multiples of 128 and whose local experts are a power of two;
+no wait for the device (a scalar written to one element of a tensor would be one: torch copies it
+from pageable memory).
+Not covered: tuning to an architecture.
 """
 
 from __future__ import annotations
@@ -77,30 +78,53 @@ def output_layer(
         tl.atomic_add(target, result, mask=valid[:, None])
 
 
+@triton.jit
+def counted(chosen, counts, places, offset, slots, LOCAL: tl.constexpr, BLOCK: tl.constexpr):
+    """How many slots (token * 8 + k) every local expert has, and each one's place among them."""
+    slot = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    expert = tl.load(chosen + slot, mask=slot < slots, other=-1) - offset
+    local = (slot < slots) & (expert >= 0) & (expert < LOCAL)
+    place = tl.atomic_add(counts + expert, 1, mask=local, sem="relaxed")
+    tl.store(places + slot, place, mask=local)
+
+
+@triton.jit
+def placed(
+    chosen, counts, places, rows, tiles, offset, slots, LOCAL: tl.constexpr, SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Writes slots to the rows of their expert's tiles; a tile's first slot names the expert."""
+    experts = tl.arange(0, LOCAL)
+    needed = (tl.load(counts + experts) + SIZE - 1) // SIZE
+    first = tl.cumsum(needed, 0) - needed  # tile of each expert
+    slot = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    expert = tl.load(chosen + slot, mask=slot < slots, other=-1) - offset
+    local = (slot < slots) & (expert >= 0) & (expert < LOCAL)
+    place = tl.load(places + slot, mask=local, other=0)
+    begin = tl.sum(tl.where(expert[:, None] == experts[None, :], first[None, :], 0), 1)
+    tl.store(rows + begin * SIZE + place, slot, mask=local)
+    tl.store(tiles + begin + place // SIZE, expert, mask=local & (place % SIZE == 0))
+
+
 def tiled(inputs, chosen, size):
-    """Slots (token * 8 + k) sorted by local expert, every expert's padded with -1 to a multiple of
-    `size`, and the expert of every tile, -1 for none. No wait for the device."""
+    """Slots grouped by local expert, every expert's padded with -1 to a multiple of `size`, and the
+    expert of every tile, -1 for none. The order within an expert is left to chance."""
     local, device = inputs.num_local_experts, chosen.device
     slots = inputs.seq_len * 8
-    tiles = min(slots, triton.cdiv(slots, size) + local)
-    expert = chosen.view(-1).long() - inputs.local_expert_offset
-    expert = torch.where((expert >= 0) & (expert < local), expert, local)
-    order = expert.argsort(stable=True)
-    experts = torch.arange(local + 1, device=device)
-    ends = torch.searchsorted(expert[order], experts, right=True)
-    counts = ends.diff(prepend=ends.new_zeros(1))
-    padded = (counts + size - 1) // size
-    padded[local] = 0
-    last = padded.cumsum(0)  # tiles up to and with each expert
-    number = torch.arange(tiles, device=device)
-    of_tile = torch.searchsorted(last[:local].contiguous(), number, right=True)
-    rows = torch.full((tiles * size + 1,), -1, dtype=torch.int32, device=device)
-    sorted_expert = expert[order]
-    place = torch.arange(slots, device=device) - (ends - counts)[sorted_expert]
-    place += (last - padded)[sorted_expert] * size
-    place = torch.where(sorted_expert < local, place, tiles * size)  # the others' common place
-    rows[place] = order.to(torch.int32)
-    return rows, torch.where(of_tile < local, of_tile, -1).to(torch.int32)
+    most = min(slots, triton.cdiv(slots, size) + local)  # tiles
+    table = torch.full((most * (size + 1),), -1, dtype=torch.int32, device=device)
+    rows, tiles = table[: most * size], table[most * size :]
+    counts = torch.zeros((local,), dtype=torch.int32, device=device)
+    places = torch.empty((slots,), dtype=torch.int32, device=device)
+    grid = (triton.cdiv(slots, 128),)
+    counted[grid](
+        chosen, counts, places, inputs.local_expert_offset, slots, LOCAL=local, BLOCK=128
+    )
+    placed[grid](
+        chosen, counts, places, rows, tiles, inputs.local_expert_offset, slots, LOCAL=local,
+        SIZE=size, BLOCK=128,
+    )
+    return rows, tiles
 
 
 def run(inputs, outputs):
