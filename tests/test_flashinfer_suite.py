@@ -35,7 +35,6 @@ from suites.flashinfer.decode_space import DecodeSpace
 from suites.flashinfer.flashinfer_package import HEAD
 from suites.flashinfer.gqa_decode import GqaPagedDecodeKv4
 from suites.flashinfer.moe_grouped import GROUPED
-from suites.flashinfer.prepare import drop_stale
 from suites.flashinfer.records import our_decode, our_prefill, read_records, record_of
 from tests import toy_flashinfer
 from tests.conformance_torch_suite import Tensors, TorchSuiteContract, filled, outputs_of
@@ -472,19 +471,6 @@ def test_starts_the_moes_baseline_and_designs_are_right_or_wrong_as_they_say(
         pairs = list(zip(jobs[::2], even.result(), right[::2], strict=True))
     pairs += list(zip(jobs[1::2], odd, right[1::2], strict=True))
     assert [(n, w, s[:400]) for (n, w, s), seen, wanted in pairs if seen != wanted] == []
-
-
-def test_libraries_that_were_prepared_for_another_version_are_dropped(tmp_path: Path) -> None:
-    marker = tmp_path / "harness_prepared.json"
-    library = tmp_path / "decode" / "decode.so"
-    library.parent.mkdir()
-    library.write_bytes(b"")
-    marker.write_text(json.dumps({"identity": ["0.6.4", "90"], "copied": ["decode"]}))
-    assert drop_stale(marker, ["0.6.4", "90"]) == ["decode"]
-    assert library.exists()
-    assert drop_stale(marker, ["0.6.5", "90"]) == []
-    assert not library.exists()
-    assert not marker.exists()
 
 
 class StandIn:

@@ -3,9 +3,11 @@
 With FlashInfer a task's score is relative to it, without to torch; the choice is made when the
 suite is loaded, the baseline's name says which, and a task's notes say how to get the other.
 FlashInfer compiles its kernels when they are first planned, which a worker in its sandbox cannot:
-`python -m suites.flashinfer.prepare` does it once, where FlashInfer looks for compiled ones.
+`python -m suites.flashinfer.prepare` does it once, where FlashInfer looks for compiled ones, and
+with --moe it compiles the MoE for Hopper, too, which is a baseline only then.
 
-Covered: the version that is installed; the order of baselines; the head of programs.
+Covered: the version that is installed; whether its MoE is compiled; the order of baselines; the
+head of programs.
 Not covered: other versions than the pinned one (they may work, and the baseline's version tells).
 """
 
@@ -14,8 +16,10 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 
 from harness.suite import Baseline
+from suites.flashinfer import prepared
 
 PINNED = "0.6.4"
 REQUIREMENT = f"flashinfer-python=={PINNED}"
@@ -40,6 +44,7 @@ NEEDS = (
 image that is to be the same next year. Left out are torch, numpy and TVM-FFI, which every image has
 (harness/evaluate/modal/pins.py), and CUDA's Python bindings, whose version torch determines."""
 INSTALL = f"pip install '{REQUIREMENT}', then python -m suites.flashinfer.prepare"
+INSTALL_MOE = f"{INSTALL} --moe, on Hopper"
 
 # FlashInfer asks for the user's home and makes folders below its workspace when it is imported; a
 # worker has only this one.
@@ -65,6 +70,21 @@ def installed_version() -> str | None:
         return importlib.metadata.version("flashinfer-python")
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def compiled_folder() -> Path | None:
+    """Where FlashInfer, as Python finds it here, looks for compiled libraries; None without it."""
+    specification = importlib.util.find_spec("flashinfer")
+    if specification is None or specification.origin is None:
+        return None
+    return Path(specification.origin).parent / "data" / "aot"
+
+
+def moe_is_ready() -> bool:
+    """Whether FlashInfer's MoE for Hopper can run where nothing can be compiled: the library and
+    every kernel that `prepare --moe` found to be asked for. Files only."""
+    version, folder = installed_version(), compiled_folder()
+    return version is not None and folder is not None and prepared.moe_is_complete(folder, version)
 
 
 def ordered(flashinfer: Mapping[str, str], torch: Baseline) -> tuple[Baseline, ...]:

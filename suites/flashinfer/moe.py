@@ -6,8 +6,8 @@ normal distribution, as the dataset's random inputs are, and has the public cont
 docs/suite-flashinfer.md says why there are two.
 
 Covered: the prose, workloads, float64 reference, tolerances, compulsory work, baselines and starts.
-Not covered: contents of calls (moe_inputs.py); programs (moe_code.py, moe_grouped.py); a design
-space (the simulated model has none for this task).
+Not covered: contents of calls (moe_inputs.py); programs (moe_code.py, moe_grouped.py,
+moe_cutlass.py); a design space (the simulated model has none for this task).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from harness.suite import Axis, Baseline, Signature, Tensor, Tolerance, TorchTask, Work
 from harness.types import Workload
-from suites.flashinfer import moe_inputs
+from suites.flashinfer import moe_cutlass, moe_inputs
 from suites.flashinfer.dataset import SYNTHESISED, find_dataset
 from suites.flashinfer.moe_code import CUDA_START, TORCH, TRITON_START
 from suites.flashinfer.moe_grouped import GROUPED
@@ -92,6 +92,16 @@ _HELD_OUT = (
     _workload("odd", 1025, 224),
     _workload("odd", 4097, 64),
 )
+
+
+def ordered_baselines(*, library_first: bool) -> tuple[Baseline, ...]:
+    """The score's first. library_first: whether that is FlashInfer's, where it is ready."""
+    ours = Baseline("Triton, ours", "grouped products, bfloat16 between, 2", GROUPED)
+    torch = Baseline("torch", "expert by expert, bfloat16, 1", TORCH)
+    library = moe_cutlass.baseline()
+    if library is None:
+        return ours, torch
+    return (library, ours, torch) if library_first else (ours, library, torch)
 
 
 class MoeSpec(TorchTask):
@@ -168,10 +178,7 @@ class MoeSpec(TorchTask):
             "Without a local expert nothing but 0 is right, so such rows cannot help.",
         )
     }
-    baselines = (
-        Baseline("Triton, ours", "grouped products, bfloat16 between, 2", GROUPED),
-        Baseline("torch", "expert by expert, bfloat16, 1", TORCH),
-    )
+    baselines = ordered_baselines(library_first=True)
     starts = {"triton": TRITON_START, "cuda": CUDA_START}
     solution_scalars = {
         "local_expert_offset": "local_expert_offset",
@@ -194,8 +201,7 @@ class MoeSpec(TorchTask):
     def notes(self) -> Mapping[str, str]:  # type: ignore[override]
         """Which routing tensors are used, and what the score is relative to."""
         inputs = self._dataset.note() if self._dataset else SYNTHESISED
-        ours = "a Triton program of this project; no library has the operator on Hopper"
-        return {"inputs": inputs, "baseline": ours}
+        return {"inputs": inputs, "baseline": moe_cutlass.note(self.baselines)}
 
     def fill(
         self, workload: Workload, generator: torch.Generator, inputs: Mapping[str, torch.Tensor]
@@ -278,6 +284,9 @@ class MoePublished(MoeSpec):
             "a dropped expert or block.",
         )
     }
+    # Of FlashInfer's route 14 to 60 % of the elements are within the published gate, which asks for
+    # 95 %, of ours 89 % or more: the yardstick is the one that is nearer to passing.
+    baselines = ordered_baselines(library_first=False)
     scales = moe_inputs.SIGNED
 
 

@@ -1,8 +1,8 @@
 """The fp8 MoE's baseline, written for this project: grouped products in Triton.
 
 Chosen experts are grouped, every tile of tokens has one expert, products run on the 8-bit operands
-with float32 sums for each block of 128, and hidden features are kept in bfloat16.
-FlashInfer's CUTLASS route on Hopper is faster and coarser: it quantises them again.
+with float32 sums for each block of 128, and hidden features are kept in bfloat16. FlashInfer's
+CUTLASS route on Hopper (moe_cutlass.py) is faster and coarser: it quantises them again.
 
 Covered: any sizes whose features are multiples of 128 and whose local experts are a power of two;
 no wait for the device (a scalar written to one element of a tensor would be one: torch copies it
