@@ -56,7 +56,7 @@ def write_cubin(folder: Path, name: str) -> Path:
 
 
 def write_library(folder: Path, name: str) -> Path:
-    library = folder / name / f"{name}.so"
+    library = prepared.library(folder, name)
     library.parent.mkdir(parents=True)
     library.write_bytes(b"")
     return library
@@ -128,23 +128,40 @@ def test_notes_name_the_yardstick_and_how_to_get_the_other(package: Path) -> Non
     assert "timed beside it" in note(MoePublished)
 
 
-def test_the_program_names_its_kernels_folder_and_no_compiler_unless_that_is_set(
+def test_the_program_loads_the_library_of_its_own_folder_and_compiles_nothing_unless_told(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head, _, rest = CUTLASS.partition("from flashinfer.fused_moe import")
-    functions = {f.name for f in ast.parse(rest[rest.index("\n") :]).body if hasattr(f, "name")}
+    head, _, rest = CUTLASS.partition("import triton\n")
+    functions = {f.name for f in ast.parse(rest).body if hasattr(f, "name")}
     assert {"route", "routed", "multiplied", "run"} == functions
-    fake = ModuleType("flashinfer")
-    fake.__file__ = str(tmp_path / "flashinfer" / "__init__.py")
-    monkeypatch.setitem(sys.modules, "flashinfer", fake)
+    usual, seen = Path("/usual"), []
+    places = SimpleNamespace(FLASHINFER_AOT_DIR=usual)
+
+    def load(backend: str) -> None:
+        compiler, kernels = (os.environ[f"TRTLLM_DG_{n}"] for n in ("NVCC_COMPILER", "CACHE_DIR"))
+        seen.append((backend, places.FLASHINFER_AOT_DIR, compiler, Path(kernels)))
+        if len(seen) == 2:
+            raise RuntimeError("not there")
+
+    names = ("flashinfer", "flashinfer.fused_moe", "flashinfer.fused_moe.core", "flashinfer.jit")
+    fakes = {name: ModuleType(name) for name in names}
+    fakes["flashinfer"].__file__ = str(tmp_path / "flashinfer" / "__init__.py")
+    vars(fakes["flashinfer.fused_moe"])["cutlass_fused_moe"] = None
+    vars(fakes["flashinfer.fused_moe.core"])["get_cutlass_fused_moe_module"] = load
+    vars(fakes["flashinfer.jit"])["env"] = places
+    for name, fake in fakes.items():
+        monkeypatch.setitem(sys.modules, name, fake)
     monkeypatch.setattr(os, "environ", {"PATH": ""})
     exec(head, {})
-    assert Path(os.environ["TRTLLM_DG_CACHE_DIR"]) == package / prepared.KERNELS
-    assert os.environ["TRTLLM_DG_NVCC_COMPILER"] == "false"
+    library = prepared.library(package, prepared.MOE)
+    folder = library.parents[1]
+    assert seen == [("90", folder, "false", package / prepared.KERNELS)]
     os.environ |= {"TRTLLM_DG_CACHE_DIR": "/mine", "TRTLLM_DG_NVCC_COMPILER": "nvcc"}
-    exec(head, {})
-    assert os.environ["TRTLLM_DG_CACHE_DIR"] == "/mine"
-    assert os.environ["TRTLLM_DG_NVCC_COMPILER"] == "nvcc"
+    with pytest.raises(RuntimeError, match="not there"):
+        exec(head, {})
+    assert seen[1:] == [("90", folder, "nvcc", Path("/mine"))]
+    assert usual == places.FLASHINFER_AOT_DIR
+    assert library.name == f"{prepared.MODULE}.so"
 
 
 def test_preparing_attention_leaves_the_moe_alone(package: Path) -> None:

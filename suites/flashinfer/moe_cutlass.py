@@ -43,13 +43,22 @@ SOURCES = (
 CUTLASS = (
     HEAD
     + """
-# The library reads both when it is loaded, at the first call.
-os.environ.setdefault(
-    "TRTLLM_DG_CACHE_DIR", os.path.join(os.path.dirname(flashinfer.__file__), "data/aot/deep_gemm")
-)
-os.environ.setdefault("TRTLLM_DG_NVCC_COMPILER", "false")
+from pathlib import Path
 
 from flashinfer.fused_moe import cutlass_fused_moe
+from flashinfer.fused_moe.core import get_cutlass_fused_moe_module
+from flashinfer.jit import env as places
+
+COMPILED = Path(flashinfer.__file__).parent / "data" / "aot"
+# The library reads both when it is loaded.
+os.environ.setdefault("TRTLLM_DG_CACHE_DIR", str(COMPILED / "deep_gemm"))
+os.environ.setdefault("TRTLLM_DG_NVCC_COMPILER", "false")
+usual = places.FLASHINFER_AOT_DIR
+places.FLASHINFER_AOT_DIR = COMPILED / "harness_moe"  # FlashInfer's own place is for the whole one
+try:
+    get_cutlass_fused_moe_module("90")  # loaded, and kept for every call
+finally:
+    places.FLASHINFER_AOT_DIR = usual
 
 """
     + ROUTE

@@ -90,12 +90,12 @@ def prepare_moe(folder: Path, known: prepared.Prepared, home: Path) -> prepared.
 
     target = prepared.library(folder, prepared.MOE)
     if prepared.MOE not in known.copied or not target.exists():
-        print(f"{prepared.MOE}: {len(moe_cutlass.SOURCES)} sources", flush=True)
+        print(f"{prepared.MODULE}: {len(moe_cutlass.SOURCES)} sources", flush=True)
         built = build_library(home)
         known = known.with_library(prepared.MOE)
         prepared.write(folder, known)
         prepared.place(built, target)
-        print(f"copied {prepared.MOE}", flush=True)
+        print(f"copied {prepared.MODULE}", flush=True)
     task = MoeSpec()
     print(f"{task.name}: {moe_cutlass.NAME}", flush=True)
     with tempfile.TemporaryDirectory() as place:

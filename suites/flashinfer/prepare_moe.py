@@ -4,7 +4,7 @@
 
 1. the library, by ninja and with FlashInfer's own flags, from those of its sources that the
    baseline calls. What the others define stays undefined and is bound only when it is called, so
-   this library serves the baseline alone;
+   this library serves the baseline alone and lies where nothing else looks;
 2. the baseline on every workload, outside of the sandbox, where DeepGEMM compiles a kernel for each
    kind of size that it meets, one at a time.
 
@@ -124,7 +124,7 @@ def build_library(home: Path) -> Path:
     headers = [f"-isystem {folder}" for folder in extra_headers(home, nvidia_wheels())]
     part = dataclasses.replace(
         whole,
-        name=f"{prepared.MOE}_of_{len(SOURCES)}_sources",
+        name=f"{prepared.MODULE}_of_{len(SOURCES)}_sources",
         sources=chosen_sources(whole.sources),
         extra_cuda_cflags=[*(whole.extra_cuda_cflags or ()), *headers],
         extra_cflags=[*(whole.extra_cflags or ()), *headers],

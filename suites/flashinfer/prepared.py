@@ -1,6 +1,7 @@
 """What was compiled ahead beside FlashInfer's package, and for what: a file next to it says so.
 
     data/aot/NAME/NAME.so                      where FlashInfer looks for a compiled library first
+    data/aot/harness_moe/NAME/NAME.so          its MoE for the baseline, where nothing else looks
     data/aot/deep_gemm/cache/KERNEL/*.cubin    kernels that its MoE compiles when it is called
     data/aot/harness_prepared.json             what of it `suites.flashinfer.prepare` put there
 
@@ -20,7 +21,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 MARKER = "harness_prepared.json"
-MOE = "fused_moe_90"  # FlashInfer's name of the library: CUTLASS's MoE for Hopper
+MODULE = "fused_moe_90"  # FlashInfer's name of the library: CUTLASS's MoE for Hopper
+MOE = f"harness_moe/{MODULE}"
 KERNELS = "deep_gemm"  # the folder that its DeepGEMM keeps kernels in
 _CUBIN = "nvcc_kernel.cubin"
 
@@ -69,7 +71,7 @@ def drop_stale(folder: Path, identity: tuple[str, ...]) -> Prepared:
 
 
 def library(folder: Path, name: str) -> Path:
-    return folder / name / f"{name}.so"
+    return folder / name / f"{Path(name).name}.so"
 
 
 def place(built: Path, target: Path) -> None:
