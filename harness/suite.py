@@ -249,7 +249,7 @@ class TorchTask(Task):
 
     @abstractmethod
     def work(self, workload: Workload, inputs: Mapping[str, torch.Tensor]) -> Work:
-        """The floor's operands for these inputs."""
+        """The floor's operands for these inputs, which must not be written."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from harness.evaluate.gpu_contents import SeedContents
 from harness.evaluate.gpu_gate import HostGate
 from harness.evaluate.gpu_memory import GpuRing, PrivateInputs, layout
 from harness.evaluate.gpu_sharing import HostMemory
+from harness.evaluate.judge import Judge
 from harness.evaluate.memory import HostRing
 from harness.evaluate.peaks import Peaks
 from harness.evaluate.program import CandidateFailure, Clocks, Program, Role
@@ -163,9 +165,12 @@ def test_contents_are_drawn_once_for_both_sides_the_looks_at_them_and_the_refere
         first[0, 0] += 1
         assert rings[0].changed_input(1, SeedContents(4)) == "x"
         assert rings[1].changed_input(1, SeedContents(4)) is None
-        other = bench._inputs.tensors(task.search[1], SeedContents(4))
-        assert other["x"].shape != first.shape
-        assert task.drawn == [3, 4, 4]
+        bench.draw(task.search[1], [SeedContents(4)])
+        bench.draw(task.search[1], [SeedContents(4), SeedContents(5)])
+        assert task.drawn == [3, 4, 4, 5]
+        bench.forget()
+        bench.draw(task.search[1], [SeedContents(5)])
+        assert task.drawn == [3, 4, 4, 5, 5]
     finally:
         for ring in rings:
             ring.close()
@@ -175,32 +180,70 @@ def test_only_the_latest_contents_are_kept_and_others_are_drawn_again_the_same()
     task, workload = Counting(), ScaleRows().search[0]
     size = layout(task.signature.inputs, workload.axes)[1]
     inputs = PrivateInputs(task, "cpu", 2 * size)
-    first = inputs.tensors(workload, SeedContents(1))["x"].clone()
+    first = inputs.half(workload, SeedContents(1)).views["x"].clone()
     for seed in (2, 1, 3, 1, 2):
-        inputs.tensors(workload, SeedContents(seed))
+        inputs.half(workload, SeedContents(seed))
     assert task.drawn == [1, 2, 3, 2]
     assert len(inputs._latest) == 2
-    assert torch.equal(inputs.tensors(workload, SeedContents(1))["x"], first)
+    assert torch.equal(inputs.half(workload, SeedContents(1)).views["x"], first)
     small = PrivateInputs(task, "cpu", 1)
     assert small.half(workload, SeedContents(1)) is small.half(workload, SeedContents(1))
+    many = PrivateInputs(task, "cpu", 1 << 40)
+    for seed in range(30):
+        many.half(workload, SeedContents(seed))
+    assert 6 < len(many._latest) < 10
+
+
+def test_a_ring_that_is_bound_and_a_baseline_that_ends_leave_no_inputs_behind() -> None:
+    """What is kept for one workload is room that the next one's program may need."""
+    task = Counting()
+    bench = GpuBench(
+        task, parents={}, driver=None, peaks=Peaks(1.0, 1.0), settings=EvaluatorSettings(),
+        threads=1,
+    )  # fmt: skip
+    (ring, other) = host_rings(bench._inputs, task.search[0])
+    ring.stage(0, SeedContents(1))
+    ring.put()
+    half = weakref.ref(bench._inputs.half(task.search[0], SeedContents(1)))
+    assert half() is not None
+    ring.bind(task.search[1], 2)
+    assert half() is None
+    half = weakref.ref(bench._inputs.half(task.search[1], SeedContents(1)))
+    Judge(bench, b"secret").close_baseline()
+    assert half() is None
+    for each in (ring, other):
+        each.close()
 
 
 class Writing(ScaleRows):
-    """Its reference changes what it was given."""
+    """Its reference and its work change what they were given."""
 
     def reference(self, workload: Workload, inputs: Any) -> Any:
         inputs["x"].mul_(inputs["scale"])
         return {"y": inputs["x"].double(), "total": inputs["x"].double().sum(dim=1)}
 
+    def work(self, workload: Workload, inputs: Any) -> Any:
+        inputs["x"].view(-1)[0] = 3
+        raise MemoryError
 
-def test_a_reference_that_writes_its_inputs_is_told_so() -> None:
+
+def test_a_task_that_writes_its_inputs_is_told_so_and_nothing_else_gets_them() -> None:
     task = Writing()
     bench = GpuBench(
         task, parents={}, driver=None, peaks=Peaks(1.0, 1.0), settings=EvaluatorSettings(),
         threads=1,
     )  # fmt: skip
-    with pytest.raises(InfraError, match="writes its inputs"):
+    drawn = bench._inputs.half(task.search[0], SeedContents(3)).views["x"].clone()
+    with pytest.raises(InfraError, match="writes the inputs"):
         bench.expected(task.search[0], SeedContents(3))
+    assert torch.equal(bench._inputs.half(task.search[0], SeedContents(3)).views["x"], drawn)
+    with pytest.raises(MemoryError), bench._inputs.reading(*first(task)) as inputs:
+        task.work(task.search[0], inputs)
+    assert torch.equal(bench._inputs.half(*first(task)).views["x"], drawn)
+
+
+def first(task: ScaleRows) -> tuple[Workload, SeedContents]:
+    return task.search[0], SeedContents(3)
 
 
 class Unthrottled:

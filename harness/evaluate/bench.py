@@ -79,6 +79,13 @@ class Bench(ABC):
     def fresh(self, workload: Workload, rng: np.random.Generator) -> Contents:
         """One call's inputs."""
 
+    def draw(self, workload: Workload, contents: Sequence[Contents]) -> None:  # noqa: B027
+        """Make a block's inputs where they are still to be made, so that the side which comes first
+        finds the device as the other does."""
+
+    def forget(self) -> None:  # noqa: B027 - a CPU's inputs are its callers'
+        """Give back what is only kept to make inputs once."""
+
     @abstractmethod
     def near_duplicate(
         self, workload: Workload, contents: Contents, rng: np.random.Generator

@@ -288,6 +288,7 @@ class Session:
         waiting: dict[str, list[Call]] = {}  # until the baseline's outputs are there
         made: dict[str, list[Clocks]] = {}
         order = ["", *sides]  # "": the baseline
+        bench.draw(workload, contents)
         for name in [order[int(i)] for i in rng.permutation(len(order))]:
             try:
                 if not name:

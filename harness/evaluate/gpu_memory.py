@@ -7,8 +7,8 @@ many finalists fits the device. How a worker gets them: gpu_sharing.py.
 
 Contents are a seed: the judge draws them in memory of its own, laid out like a slot's inputs, and
 copies that into the slot once the call is queued (gpu_gate.py). Both sides' slots, the look for
-changed inputs and the reference take the same copy. Nothing is computed in memory that was
-exported.
+changed inputs and the reference take the same copy, as long as it is among the latest; otherwise
+the seed gives it again. Nothing is computed in memory that was exported.
 
 Covered: fresh contents, poison, changed inputs, late writes, guard bands, memory given back.
 Not covered: reads out of bounds.
@@ -16,10 +16,12 @@ Not covered: reads out of bounds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.errors import InfraError
 from harness.evaluate.gpu_contents import SeedContents, fill
 from harness.evaluate.gpu_gate import Gate
 from harness.evaluate.gpu_sharing import Memory, slots_within
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _GUARD = 0xA5
 _POISON = 0xFF  # NaN in every float format, -1 in integers
 _FREE_SHARE = 0.5
+_MOST_KEPT = 8
 
 
 @dataclass
@@ -67,7 +70,7 @@ class PrivateInputs:
     needs them. They must not be written.
 
     device: "cuda" or "cpu", where the judge computes. memory_bytes: how much of the bound
-    workload's latest contents is kept.
+    workload's latest contents is kept, of at most as many as a block and what is drawn beside it.
     """
 
     def __init__(self, task: TorchTask, device: str, memory_bytes: int) -> None:
@@ -75,16 +78,36 @@ class PrivateInputs:
         self._workload: Workload | None = None
         self._latest: dict[SeedContents, _Half] = {}  # the last one used is the last one here
 
-    def tensors(self, workload: Workload, contents: SeedContents) -> Tensors:
-        return self.half(workload, contents).views
+    def keep_only(self, workload: Workload | None) -> None:
+        """Forget what was drawn for other workloads; None: everything."""
+        if workload != self._workload:
+            self._workload, self._latest = workload, {}
+
+    @contextmanager
+    def reading(self, workload: Workload, contents: SeedContents) -> Iterator[Tensors]:
+        """The inputs for the task's own code. Raises InfraError if that writes them by torch (which
+        counts its writes; a test looks for others)."""
+        tensors = self.half(workload, contents).views
+        versions = [tensor._version for tensor in tensors.values()]
+        try:
+            yield tensors
+        except BaseException:
+            self.keep_only(None)  # half of it may be written
+            raise
+        if versions != [tensor._version for tensor in tensors.values()]:
+            self.keep_only(None)
+            raise InfraError(
+                f"Task {self.task.name} writes the inputs that its reference or its work is given, "
+                "and slots are filled from them. Let it copy what it changes."
+            )
 
     def half(self, workload: Workload, contents: SeedContents) -> _Half:
         """All inputs of a call, laid out like a slot's."""
-        if workload != self._workload:
-            self._workload, self._latest = workload, {}
+        self.keep_only(workload)
         half = self._latest.pop(contents, None) or self._drawn(workload, contents)
         self._latest[contents] = half
-        while len(self._latest) > max(1, self.memory_bytes // half.piece.numel()):
+        most = min(_MOST_KEPT, self.memory_bytes // half.piece.numel())
+        while len(self._latest) > max(1, most):
             del self._latest[next(iter(self._latest))]
         return half
 
@@ -117,8 +140,7 @@ class GpuRing:
         self._shapes: list[_Shape] = []
         self._slots: list[list[_Half]] = []
         self._given_up: list[torch.Tensor] = []
-        self._staged: dict[int, bool | None] = {}  # which of its copy's tensors a slot gets
-        self._copies: dict[int, tuple[SeedContents, _Half]] = {}  # what was put into each slot
+        self._staged: dict[int, tuple[bool | None, _Half]] = {}  # what a slot gets, or which of it
         self._workload: Workload | None = None
         self.slots = 0
 
@@ -128,6 +150,7 @@ class GpuRing:
 
     def bind(self, workload: Workload, slots: int | None = None) -> JsonObject:
         self._give_up()
+        self._private.keep_only(workload)
         self._make_room()
         self._workload = workload
         axes = workload.axes
@@ -179,7 +202,7 @@ class GpuRing:
     def _give_up(self) -> None:
         self._given_up += [half.piece for slot in self._slots for half in slot]
         self._slots, self.slots = [], 0
-        self._staged, self._copies = {}, {}
+        self._staged = {}
 
     def freed(self) -> None:
         self._memory.free(self._given_up)
@@ -195,13 +218,11 @@ class GpuRing:
                 self._inputs(slot)[tensor.name].copy_(made[tensor.name])
 
     def stage(self, slot: int, contents: SeedContents, *, index: bool | None = None) -> None:
-        self._staged[slot] = index
-        self._copies[slot] = contents, self._private_half(contents)
+        self._staged[slot] = index, self._private_half(contents)
         self._synchronize()
 
     def put(self) -> None:
-        for slot, index in self._staged.items():
-            _, half = self._copies[slot]
+        for slot, (index, half) in self._staged.items():
             if index is None:
                 self._slots[slot][0].piece.copy_(half.piece)
             else:
@@ -241,8 +262,7 @@ class GpuRing:
     def changed_input(self, slot: int, contents: SeedContents) -> str | None:
         import torch
 
-        held = self._copies.get(slot)
-        copy = held[1] if held and held[0] == contents else self._private_half(contents)
+        copy = self._private_half(contents)
         there = self._slots[slot][0].piece.to(self._device)
         if torch.equal(there.view(torch.int64), copy.piece.view(torch.int64)):
             return None

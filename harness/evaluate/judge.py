@@ -3,7 +3,7 @@
 Stages, stop at the first failure:
 
 1. smoke: the smallest workload, one call, verified in full;
-2. correctness: every workload on fresh inputs (`Bench.correctness_seeds`), each verified in full;
+2. correctness: workloads on `Bench.correctness_seeds` fresh inputs, each verified in full;
 3. timing: paired blocks against the baseline on fresh inputs; every call is held against the
    baseline's outputs, and of the blocks that the bench draws one call, drawn afterwards, is
    verified in full; then the two clocks, the roofline floor and the libraries that were loaded.
@@ -87,6 +87,7 @@ class Judge:
 
     def close_baseline(self) -> None:
         """End the baseline's worker; the next evaluation starts another."""
+        self.bench.forget()
         if self._baseline is not None:
             self.keep_compiled(self._baseline)
             self._baseline.close()
@@ -311,6 +312,7 @@ class Judge:
         CandidateFailure."""
         mine: list[Call] = []
         theirs: list[Call] = []
+        self.bench.draw(workload, contents)
         for position in rng.permutation(2):
             if position == 0:
                 theirs = self.baseline_block(baseline, contents, rng)

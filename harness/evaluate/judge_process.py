@@ -128,7 +128,9 @@ class JudgeProcess:
             return {"infra": f"the judge does not know the request {request['op']!r}"}
         try:
             answer = answers[request["op"]](request)
-            return answer | {"clocks_mhz": self._judge(request["task"]).bench.clocks_mhz()}
+            bench = self._judge(request["task"]).bench
+            bench.forget()  # the next request may be another task's
+            return answer | {"clocks_mhz": bench.clocks_mhz()}
         except (HarnessError, CudaError) as error:
             return {"infra": str(error)}
 

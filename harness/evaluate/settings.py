@@ -67,8 +67,8 @@ class EvaluatorSettings:
     gpu_min_samples: int = 8
     gpu_max_samples: int = 50
     """On a GPU a workload gets as many samples as the baseline runs through in this time, within
-    these limits: what a candidate does cannot change how often it is measured. With four times as
-    many the intervals were as narrow (half-widths of 0.1 to 0.5 %), and an evaluation took 7 s."""
+    these limits: what a candidate does cannot change how often it is measured. With 0.2 s the
+    intervals were as narrow (half-widths of 0.1 to 0.5 %), and an evaluation took 7 s."""
 
     gpu_slow_samples: int = 2
     """Like `slow_samples`, on a GPU, where samples differ by tenths of a percent: the calls that
@@ -109,8 +109,9 @@ class EvaluatorSettings:
     host memory that it copies before and after each call."""
 
     gpu_memory_share: float = 0.08
-    """Share of the device's memory for one side's ring: with both sides' rings, the private copies
-    of their outputs and the judge's own work, the suite fits 80 GB."""
+    """Share of the device's memory for one side's ring, and for inputs that the judge keeps: with
+    both sides' rings, the private copies of their outputs and the judge's own work, the suite fits
+    80 GB."""
 
     baseline_drift: float = 0.03
     """On a GPU a block is repeated if its baseline is off its own history by more than this (the
