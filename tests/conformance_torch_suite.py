@@ -151,9 +151,12 @@ class TorchSuiteContract(SuiteContract):
 
     def test_work_is_positive(self, small: Sized) -> None:
         for task, workload in small:
-            work = task.work(workload, filled(task, workload, 2))
+            inputs = filled(task, workload, 2)
+            before = {n: t.view(torch.uint8).clone() for n, t in inputs.items()}
+            work = task.work(workload, inputs)
             assert work.flops > 0
             assert work.bytes > 0
+            assert all(torch.equal(t.view(torch.uint8), before[n]) for n, t in inputs.items())
 
     def test_tolerances_accept_the_rounded_reference_and_reject_garbage(self, small: Sized) -> None:
         for task, workload in small:

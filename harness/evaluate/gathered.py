@@ -68,19 +68,19 @@ class Timing:
             self.floor_us,
             len(self.candidate),
             plan_us(self.candidate),
-            (*self.flags, *self._waiting()),
+            (*self.flags, *waiting(self.candidate, self.baseline)),
             statistics.median(hosts) if any(hosts) else None,
             plan_us(self.baseline),
         )
 
-    def _waiting(self) -> list[str]:
-        """Which side's calls could not be queued, most of them."""
-        told = {
-            "waits for the GPU within a call: its host time is in its latency": self.candidate,
-            "the baseline waits for the GPU within a call: its host time is in the speedup":
-                self.baseline,
-        }  # fmt: skip
-        return [t for t, calls in told.items() if 2 * sum(c.queued for c in calls) < len(calls)]
+
+def waiting(candidate: Sequence[Clocks], baseline: Sequence[Clocks]) -> list[str]:
+    """Which side's calls could not be queued on a GPU, most of them: flags of a row."""
+    told = {
+        "waits for the GPU within a call: its host time is in its latency": candidate,
+        "the baseline waits for the GPU within a call: its host time is in the speedup": baseline,
+    }
+    return [text for text, calls in told.items() if 2 * sum(c.queued for c in calls) < len(calls)]
 
 
 @dataclass

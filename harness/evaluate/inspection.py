@@ -29,6 +29,7 @@ from harness.evaluate.bench import Blocks
 from harness.evaluate.check import Mismatch
 from harness.evaluate.clocks import hold_to_floor
 from harness.evaluate.diagnosis import diagnose
+from harness.evaluate.gathered import waiting
 from harness.evaluate.inspected import (
     SPLITS,
     Checked,
@@ -262,7 +263,7 @@ class Inspector:
             statistics.median(hosts) if any(hosts) else None,
             made.problem,
             made.reused_problem,
-            tuple(made.flags),
+            (*made.flags, *waiting(made.fresh, made.baseline)),
             plan_us(made.fresh),
             plan_us(made.baseline),
         )
