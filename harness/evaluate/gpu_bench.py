@@ -203,11 +203,11 @@ class GpuBench(Bench):
             return shown
         with self.start(program, short) as side:
             if side.has_plan:  # it knows the page table of one call at a time
-                return dict.fromkeys(short, "has a plan: not timed back to back")
+                return dict.fromkeys(short, "not timed back to back: has a plan")
             for workload in short:
                 try:
                     batch = self._batch(side, workload, rng)
-                    shown[workload] = "waits for the GPU within a call: not timed back to back"
+                    shown[workload] = "not timed back to back: cannot be queued"
                     if batch is not None:
                         shown[workload] = check_batch_clocks(
                             batch, told[workload], timed[workload][1], self.settings
