@@ -147,10 +147,7 @@ class Counting(ScaleRows):
 
 def test_contents_are_drawn_once_for_both_sides_the_looks_at_them_and_the_reference() -> None:
     task, workload = Counting(), ScaleRows().search[0]
-    bench = GpuBench(
-        task, parents={}, driver=None, peaks=Peaks(1.0, 1.0), settings=EvaluatorSettings(),
-        threads=1,
-    )  # fmt: skip
+    bench = bench_of(task, EvaluatorSettings())
     rings = host_rings(bench._inputs, workload)
     try:
         for ring in rings:
@@ -197,10 +194,7 @@ def test_only_the_latest_contents_are_kept_and_others_are_drawn_again_the_same()
 def test_a_ring_that_is_bound_and_a_baseline_that_ends_leave_no_inputs_behind() -> None:
     """What is kept for one workload is room that the next one's program may need."""
     task = Counting()
-    bench = GpuBench(
-        task, parents={}, driver=None, peaks=Peaks(1.0, 1.0), settings=EvaluatorSettings(),
-        threads=1,
-    )  # fmt: skip
+    bench = bench_of(task, EvaluatorSettings())
     (ring, other) = host_rings(bench._inputs, task.search[0])
     ring.stage(0, SeedContents(1))
     ring.put()
@@ -229,21 +223,15 @@ class Writing(ScaleRows):
 
 def test_a_task_that_writes_its_inputs_is_told_so_and_nothing_else_gets_them() -> None:
     task = Writing()
-    bench = GpuBench(
-        task, parents={}, driver=None, peaks=Peaks(1.0, 1.0), settings=EvaluatorSettings(),
-        threads=1,
-    )  # fmt: skip
-    drawn = bench._inputs.half(task.search[0], SeedContents(3)).views["x"].clone()
+    bench = bench_of(task, EvaluatorSettings())
+    call = task.search[0], SeedContents(3)
+    drawn = bench._inputs.half(*call).views["x"].clone()
     with pytest.raises(InfraError, match="writes the inputs"):
-        bench.expected(task.search[0], SeedContents(3))
-    assert torch.equal(bench._inputs.half(task.search[0], SeedContents(3)).views["x"], drawn)
-    with pytest.raises(MemoryError), bench._inputs.reading(*first(task)) as inputs:
+        bench.expected(*call)
+    assert torch.equal(bench._inputs.half(*call).views["x"], drawn)
+    with pytest.raises(MemoryError), bench._inputs.reading(*call) as inputs:
         task.work(task.search[0], inputs)
-    assert torch.equal(bench._inputs.half(*first(task)).views["x"], drawn)
-
-
-def first(task: ScaleRows) -> tuple[Workload, SeedContents]:
-    return task.search[0], SeedContents(3)
+    assert torch.equal(bench._inputs.half(*call).views["x"], drawn)
 
 
 class Unthrottled:

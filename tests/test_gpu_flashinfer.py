@@ -1,8 +1,8 @@
 """suites/flashinfer on a GPU: `make test-gpu`. Skipped where there is none.
 
 Every baseline against the float64 reference on every workload, in this process, since baselines are
-trusted; every start, a good design and the MoE's fast baselines through the evaluator. FlashInfer's
-own programs take part where it is installed and prepared (docs/suite-flashinfer.md).
+trusted; every start, a good design and every fast baseline through the evaluator. FlashInfer's own
+programs take part where it is installed and prepared (docs/suite-flashinfer.md).
 """
 
 import gc

@@ -252,6 +252,17 @@ def stream(
 
 
 @gluon.jit
+def send(tile, buffer, planes, row, first, BUFFERS: gl.constexpr):
+    """Put a float16 tile [features, pairs] on its way to the planes, once its buffer is free."""
+    tma.store_wait(BUFFERS - 1)
+    gl.thread_barrier()
+    buffer.store(tile)
+    fence_async_shared()
+    gl.thread_barrier()
+    tma.async_copy_shared_to_global(planes, [row, first], buffer)
+
+
+@gluon.jit
 def store_side(accumulator, shift, factor, buffer, sides, row, first, BUFFERS: gl.constexpr):
     """The epilogue of 32 features of left or right: projection * sigmoid(gate) * mask."""
     SIDE: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 32, 16])
@@ -259,25 +270,14 @@ def store_side(accumulator, shift, factor, buffer, sides, row, first, BUFFERS: g
     projection, gate = gl.split(both)
     opened = (projection * tanh(gate) + projection).reshape((64, 32))
     side = gl.convert_layout(opened, SIDE, assert_trivial=True) * factor[:, None]
-    half = side.to(gl.float16).permute((1, 0))
-    tma.store_wait(BUFFERS - 1)
-    gl.thread_barrier()
-    buffer.store(half)
-    fence_async_shared()
-    gl.thread_barrier()
-    tma.async_copy_shared_to_global(sides, [row, first], buffer)
+    send(side.to(gl.float16).permute((1, 0)), buffer, sides, row, first, BUFFERS)
 
 
 @gluon.jit
 def store_gate(accumulator, shift, buffer, gates, row, first, BUFFERS: gl.constexpr):
     """The epilogue of 64 features of the out gate."""
-    level = (tanh(accumulator + shift[None, :]) * 0.5 + 0.5).to(gl.float16).permute((1, 0))
-    tma.store_wait(BUFFERS - 1)
-    gl.thread_barrier()
-    buffer.store(level)
-    fence_async_shared()
-    gl.thread_barrier()
-    tma.async_copy_shared_to_global(gates, [row, first], buffer)
+    level = tanh(accumulator + shift[None, :]) * 0.5 + 0.5
+    send(level.to(gl.float16).permute((1, 0)), buffer, gates, row, first, BUFFERS)
 
 
 @gluon.jit

@@ -130,9 +130,13 @@ class GpuBench(Bench):
     def _memory(self, workloads: Sequence[Workload]) -> IpcMemory | HostMemory:
         if self._driver is not None and self._sharing == "ipc":
             return IpcMemory(self._driver)
-        halves = (self.task.signature.inputs, self.task.signature.outputs)
-        sizes = [[layout(tensors, w.axes)[1] for tensors in halves] for w in workloads]
+        sizes = [self._half_bytes(workload) for workload in workloads]
         return HostMemory(sizes, self._ring_bytes, self._driver)
+
+    def _half_bytes(self, workload: Workload) -> list[int]:
+        """The sizes of a slot's halves."""
+        halves = (self.task.signature.inputs, self.task.signature.outputs)
+        return [layout(tensors, workload.axes)[1] for tensors in halves]
 
     def sealed(self, program: Program, side: Side) -> Program | None:
         if self._driver is None or program.language == "cuda" or program.complete:
@@ -158,7 +162,7 @@ class GpuBench(Bench):
 
     def expected(self, workload: Workload, contents: Contents) -> Tensors:
         with self._inputs.reading(workload, contents) as inputs:
-            return dict(self.task.reference(workload, inputs))
+            return self.task.reference(workload, inputs)
 
     def compare(
         self, name: str, actual: Any, expected: Any, tolerance: Tolerance
@@ -315,9 +319,8 @@ class GpuBench(Bench):
 
     def block_slots(self, workload: Workload, baseline_ns: float) -> int | None:
         """As many as calls: an allocation of its own that no call uses costs time, too."""
-        signature = self.task.signature
-        sizes = [layout(t, workload.axes)[1] for t in (signature.inputs, signature.outputs)]
-        return self.blocks(baseline_ns, slots_within(self._ring_bytes, sum(sizes))).calls
+        slots = slots_within(self._ring_bytes, sum(self._half_bytes(workload)))
+        return self.blocks(baseline_ns, slots).calls
 
     def watch(self) -> Watch:
         return _GpuWatch(self.settings.baseline_drift, self._sensors)

@@ -17,7 +17,7 @@ Not covered: reads out of bounds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,17 +89,15 @@ class PrivateInputs:
         counts its writes; a test looks for others)."""
         tensors = self.half(workload, contents).views
         versions = [tensor._version for tensor in tensors.values()]
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.keep_only, None)  # what failed halfway may have written, too
             yield tensors
-        except BaseException:
-            self.keep_only(None)  # half of it may be written
-            raise
-        if versions != [tensor._version for tensor in tensors.values()]:
-            self.keep_only(None)
-            raise InfraError(
-                f"Task {self.task.name} writes the inputs that its reference or its work is given, "
-                "and slots are filled from them. Let it copy what it changes."
-            )
+            if versions != [tensor._version for tensor in tensors.values()]:
+                raise InfraError(
+                    f"Task {self.task.name} writes the inputs that its reference or its work is "
+                    "given, and slots are filled from them. Let it copy what it changes."
+                )
+            undo.pop_all()
 
     def half(self, workload: Workload, contents: SeedContents) -> _Half:
         """All inputs of a call, laid out like a slot's."""

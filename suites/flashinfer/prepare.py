@@ -76,9 +76,7 @@ def prepare_attention(folder: Path, known: prepared.Prepared) -> prepared.Prepar
     for name, specification in jit_spec_registry.get_all_specs().items():
         built, target = Path(specification.jit_library_path), Path(specification.aot_path)
         if built.exists() and not target.exists():
-            known = known.with_library(name)
-            prepared.write(folder, known)  # first, so that no copy is unknown
-            prepared.place(built, target)
+            known = prepared.keep(folder, known, name, built, target)
             print(f"copied {name}", flush=True)
     return known
 
@@ -91,10 +89,7 @@ def prepare_moe(folder: Path, known: prepared.Prepared, home: Path) -> prepared.
     target = prepared.library(folder, prepared.MOE)
     if prepared.MOE not in known.copied or not target.exists():
         print(f"{prepared.MODULE}: {len(moe_cutlass.SOURCES)} sources", flush=True)
-        built = build_library(home)
-        known = known.with_library(prepared.MOE)
-        prepared.write(folder, known)
-        prepared.place(built, target)
+        known = prepared.keep(folder, known, prepared.MOE, build_library(home), target)
         print(f"copied {prepared.MODULE}", flush=True)
     task = MoeSpec()
     print(f"{task.name}: {moe_cutlass.NAME}", flush=True)

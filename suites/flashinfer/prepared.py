@@ -36,9 +36,6 @@ class Prepared:
     copied: tuple[str, ...] = ()
     cubins: tuple[str, ...] = ()
 
-    def with_library(self, name: str) -> Prepared:
-        return replace(self, copied=tuple(dict.fromkeys((*self.copied, name))))
-
 
 def read(folder: Path) -> Prepared | None:
     """What the marker in data/aot says; None where there is none."""
@@ -74,12 +71,16 @@ def library(folder: Path, name: str) -> Path:
     return folder / name / f"{Path(name).name}.so"
 
 
-def place(built: Path, target: Path) -> None:
-    """Copy a library; a copy that was interrupted is not taken for one."""
+def keep(folder: Path, known: Prepared, name: str, built: Path, target: Path) -> Prepared:
+    """Copy a library; what is prepared with it. The marker comes first, so that no copy is unknown,
+    and a copy that was interrupted is not taken for one."""
+    known = replace(known, copied=tuple(dict.fromkeys((*known.copied, name))))
+    write(folder, known)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
     shutil.copy2(built, part)
     os.replace(part, target)
+    return known
 
 
 def cubins(folder: Path) -> tuple[str, ...]:

@@ -211,6 +211,7 @@ class TriMulSpec(TorchTask):
         x, mask = inputs["x"], inputs["mask"]
         weights = {n: t.double() for n, t in inputs.items() if n not in ("x", "mask")}
         projections = torch.cat([weights[name] for name in _IN_PROJECTIONS])
+        norm = weights["norm_weight"], weights["norm_bias"]
         weight, bias = (weights[f"to_out_norm_{n}"].view(-1, 1, 1) for n in ("weight", "bias"))
         batch, n, _, dim = x.shape
         hidden = workload.axes["hidden"]
@@ -222,7 +223,8 @@ class TriMulSpec(TorchTask):
         gate = torch.empty((hidden, n, n), dtype=out.dtype, device=x.device)
         for b in range(batch):
             for block in blocks:
-                y = _layer_norm(x[b, block].double(), weights, "norm").reshape(-1, dim)
+                y = torch.nn.functional.layer_norm(x[b, block].double(), (dim,), *norm, EPSILON)
+                y = y.reshape(-1, dim)
                 features = (projections @ y.T).reshape(5 * hidden, -1, n)
                 gated = torch.nn.functional.glu(features[: 4 * hidden], dim=0)
                 torch.mul(gated, mask[b, block], out=sides[:, block])
@@ -278,10 +280,3 @@ def _contents(workload: Workload) -> tuple[str, str]:
             "in _mask or _nomask, then _normal or _cauchy."
         )
     return mask, distribution
-
-
-def _layer_norm(x: torch.Tensor, weights: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
-    import torch
-
-    shape, weight, bias = x.shape[-1:], weights[f"{name}_weight"], weights[f"{name}_bias"]
-    return torch.nn.functional.layer_norm(x, shape, weight, bias, EPSILON)
