@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from rich.console import Console
 
@@ -57,6 +57,7 @@ from harness.types import Candidate
 
 LIVE_JOBS = 16  # runs that wait for an endpoint cost this machine next to nothing
 POLL_SECONDS = 0.25
+T = TypeVar("T")
 
 FINISHED, INCOMPLETE, INTERRUPTED = 0, 3, 130
 
@@ -207,12 +208,12 @@ class Comparison:
             preparing = pool.submit(prepare_methods, methods, self._view.say, self._stop)
             if load_suite(self._resolved.suite).device == "cpu":
                 self._view.phase("preparing the methods")
-                preparing.result()
+                self._watch([preparing])
                 self._view.phase("preparing the evaluator (compiler, isolation, peaks)")
             else:
                 self._view.phase("preparing the methods and the evaluator")
             with closing(make_evaluator(self._resolved, self._folder)) as evaluator:
-                self._unprepared = preparing.result()
+                (self._unprepared,) = self._watch([preparing])
                 yield evaluator
 
     def _search(self, evaluator: Evaluator, pending: Sequence[RunKey], jobs: int) -> list[Outcome]:
@@ -228,8 +229,7 @@ class Comparison:
         )
         with ThreadPoolExecutor(max(1, min(jobs, len(pending)))) as pool:
             futures = [pool.submit(self._run, grid, key) for key in pending]
-            self._watch(futures)
-        outcomes = [future.result() for future in futures]
+            outcomes = self._watch(futures)
         never = [o for o in outcomes if not (o.key.folder(self._folder) / "manifest.json").exists()]
         reasons = {(o.key.task, o.key.arm.arm.text, o.key.seed): o.reason for o in never}
         write_unstarted(self._folder, reasons)
@@ -274,9 +274,8 @@ class Comparison:
         devices = modal.containers if modal else len(evaluator.describe().get("gpus", ())) or 1
         with ThreadPoolExecutor(min(devices, len(tasks))) as pool:
             futures = [pool.submit(self._confirm_one, evaluator, t, outcomes) for t in tasks]
-            self._watch(futures)
-        done = [future.result() for future in futures]  # each, since each may raise
-        return all(done)
+            confirmed = self._watch(futures)
+        return all(confirmed)
 
     def _confirm_one(self, evaluator: Evaluator, task: str, outcomes: Sequence[Outcome]) -> bool:
         """Whether it could be confirmed."""
@@ -348,12 +347,13 @@ class Comparison:
             return INTERRUPTED
         return INCOMPLETE if stopped or not complete else FINISHED
 
-    def _watch(self, futures: Sequence[Future[Any]]) -> None:
-        """Draw until all are done. In the main thread, so that Ctrl-C is heard."""
+    def _watch(self, futures: Sequence[Future[T]]) -> list[T]:
+        """Draw until all are done; their results. In the main thread, so that Ctrl-C is heard."""
         left = set(futures)
         while left:
             left = wait(left, timeout=POLL_SECONDS).not_done
             self._view.tick()
+        return [future.result() for future in futures]
 
     def _on_progress(self, progress: Progress) -> None:
         self._view.update(

@@ -227,7 +227,7 @@ def test_a_stop_while_methods_are_prepared_begins_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(_self: object, say: Callable[[str], None], stop: threading.Event) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # ends no wait of the main one
         assert stop.wait(10)
 
     monkeypatch.setattr(type(toy_methods.unprepared.needs), "make", interrupted)

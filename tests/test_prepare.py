@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -77,8 +76,8 @@ def test_ctrl_c_while_methods_are_prepared_stops_each_of_them(hears_ctrl_c: None
     both, ended = threading.Barrier(2, timeout=10), list[bool]()
 
     def make(stop: threading.Event) -> None:
-        if both.wait() == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+        if both.wait() == 0:  # a signal that another thread got ends no wait of the main thread
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         ended.append(stop.wait(10))
 
     with pytest.raises(KeyboardInterrupt):
