@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
+from harness.interrupt import interruptible
 from harness.method import METHODS, Method, load_method
 
 # CPython can miss that a signal came just before a wait began, and hears of it after the wait.
@@ -26,18 +27,13 @@ def prepare_methods(
     """Prepare each method, side by side; the reasons of those that could not be, by the method's
     name.
 
-    say: shows a line of progress, from any thread. stop: gives up, and begins none. Ctrl-C in the
-    main thread sets it.
+    say: shows a line of progress, from any thread. stop: gives up, and begins none.
     """
     distinct = list({method.name: method for method in methods}.values())
     with ThreadPoolExecutor(max(1, len(distinct))) as pool:
-        try:
-            made = [pool.submit(_prepare, method, say, stop) for method in distinct]
-            while wait(made, timeout=POLL_SECONDS).not_done:
-                pass
-        except KeyboardInterrupt:  # only this thread hears it, and then waits for the others
-            stop.set()
-            raise
+        made = [pool.submit(_prepare, method, say, stop) for method in distinct]
+        while wait(made, timeout=POLL_SECONDS).not_done:
+            pass
     reasons = {method.name: one.result() for method, one in zip(distinct, made, strict=True)}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
@@ -58,7 +54,7 @@ def prepare_named(
     names: Iterable[str], say: Callable[[str], None], wheels: Path | None = None
 ) -> bool:
     """Prepare the named methods, or all that this package has; whether every one is ready. Raises
-    UsageError or UnknownName.
+    UsageError or UnknownName, and KeyboardInterrupt once every one has stopped on a signal.
 
     wheels: a folder of carried wheels, instead of the package index, for this process and those it
     starts.
@@ -67,4 +63,9 @@ def prepare_named(
         os.environ["HARNESS_WHEELS"] = str(wheels.resolve())
     wanted = list(names) or sorted(METHODS)
     methods = [load_method(name) for name in wanted]
-    return not prepare_methods(methods, say, threading.Event())
+    stop = threading.Event()
+    with interruptible(stop, lambda _signals: say("Stopping ...")):
+        unprepared = prepare_methods(methods, say, stop)
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return not unprepared

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
 import toy_methods
 
+from harness import prepare
 from harness.errors import EnvironmentMissing
 from harness.method import Method
-from harness.prepare import prepare_methods
+from harness.prepare import prepare_methods, prepare_named
 from harness.types import JsonObject
 
 Make = Callable[[threading.Event], None]
@@ -64,24 +65,20 @@ def test_the_failure_of_one_is_told_at_once_and_the_other_is_made_to_its_end() -
     assert (said, made) == (["one cannot run here: no wheel"], ["two"])
 
 
-@pytest.fixture
-def hears_ctrl_c() -> Iterator[None]:
-    """As in a terminal: behind nohup a process is deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_while_methods_are_prepared_stops_each_of_them(hears_ctrl_c: None) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_methods_are_prepared_stops_each_of_them(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     both, ended = threading.Barrier(2, timeout=10), list[bool]()
 
     def make(stop: threading.Event) -> None:
         if both.wait() == 0:  # a signal that another thread got ends no wait of the main thread
-            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), number)
         ended.append(stop.wait(10))
 
+    monkeypatch.setattr(prepare, "load_method", lambda name: needing(name, make))
     with pytest.raises(KeyboardInterrupt):
-        prepare_methods([needing("one", make), needing("two", make)], print, threading.Event())
+        prepare_named(["one", "two"], print)
     assert ended == [True, True]
 
 
