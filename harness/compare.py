@@ -20,10 +20,10 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, cast
 
 from rich.console import Console
 
@@ -45,7 +45,7 @@ from harness.evaluate.modal.ledger import spent_in_words
 from harness.evaluators import MakeEvaluator, chosen_evaluator
 from harness.folder import check_same, locked, read_manifest, write_text, write_unstarted
 from harness.grid import Grid, Outcome, RunKey, finished_outcome, grid_keys
-from harness.interrupt import interruptible
+from harness.interrupt import interruptible, results
 from harness.live import LiveView, RunView
 from harness.loading import load
 from harness.manifest import check_evaluator, write_comparison, write_device_lock
@@ -56,8 +56,6 @@ from harness.suite import load_suite
 from harness.types import Candidate
 
 LIVE_JOBS = 16  # runs that wait for an endpoint cost this machine next to nothing
-POLL_SECONDS = 0.25
-T = TypeVar("T")
 
 FINISHED, INCOMPLETE, INTERRUPTED = 0, 3, 130
 
@@ -208,12 +206,12 @@ class Comparison:
             preparing = pool.submit(prepare_methods, methods, self._view.say, self._stop)
             if load_suite(self._resolved.suite).device == "cpu":
                 self._view.phase("preparing the methods")
-                self._watch([preparing])
+                results([preparing], self._view.tick)
                 self._view.phase("preparing the evaluator (compiler, isolation, peaks)")
             else:
                 self._view.phase("preparing the methods and the evaluator")
             with closing(make_evaluator(self._resolved, self._folder)) as evaluator:
-                (self._unprepared,) = self._watch([preparing])
+                (self._unprepared,) = results([preparing], self._view.tick)
                 yield evaluator
 
     def _search(self, evaluator: Evaluator, pending: Sequence[RunKey], jobs: int) -> list[Outcome]:
@@ -229,7 +227,7 @@ class Comparison:
         )
         with ThreadPoolExecutor(max(1, min(jobs, len(pending)))) as pool:
             futures = [pool.submit(self._run, grid, key) for key in pending]
-            outcomes = self._watch(futures)
+            outcomes = results(futures, self._view.tick)
         never = [o for o in outcomes if not (o.key.folder(self._folder) / "manifest.json").exists()]
         reasons = {(o.key.task, o.key.arm.arm.text, o.key.seed): o.reason for o in never}
         write_unstarted(self._folder, reasons)
@@ -274,7 +272,7 @@ class Comparison:
         devices = modal.containers if modal else len(evaluator.describe().get("gpus", ())) or 1
         with ThreadPoolExecutor(min(devices, len(tasks))) as pool:
             futures = [pool.submit(self._confirm_one, evaluator, t, outcomes) for t in tasks]
-            confirmed = self._watch(futures)
+            confirmed = results(futures, self._view.tick)
         return all(confirmed)
 
     def _confirm_one(self, evaluator: Evaluator, task: str, outcomes: Sequence[Outcome]) -> bool:
@@ -346,14 +344,6 @@ class Comparison:
         if self._stop.is_set():
             return INTERRUPTED
         return INCOMPLETE if stopped or not complete else FINISHED
-
-    def _watch(self, futures: Sequence[Future[T]]) -> list[T]:
-        """Draw until all are done; their results. In the main thread, so that Ctrl-C is heard."""
-        left = set(futures)
-        while left:
-            left = wait(left, timeout=POLL_SECONDS).not_done
-            self._view.tick()
-        return [future.result() for future in futures]
 
     def _on_progress(self, progress: Progress) -> None:
         self._view.update(

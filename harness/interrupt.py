@@ -1,15 +1,22 @@
 """Ctrl-C and SIGTERM as a request: stop at the next safe point.
 
-Covered: the first signal sets an event, every signal calls back with its number so far. Not
-covered: SIGKILL, which needs no handling: every log is append-only.
+Covered: the first signal sets an event, every signal calls back with its number so far; a wait in
+which the main thread hears them. Not covered: SIGKILL, which needs no handling: every log is
+append-only.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.25
 
 
 @contextmanager
@@ -33,3 +40,14 @@ def interruptible(stop: threading.Event, on_signal: Callable[[int], None]) -> It
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def results(futures: Sequence[Future[T]], tick: Callable[[], None] = lambda: None) -> list[T]:
+    """What they return, or raise, once all are done. It waits in steps: CPython can miss that a
+    signal came just before a wait began, and hears of it after the wait. tick: called after each
+    step."""
+    left = set(futures)
+    while left:
+        left = wait(left, timeout=POLL_SECONDS).not_done
+        tick()
+    return [future.result() for future in futures]

@@ -10,15 +10,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
-from harness.interrupt import interruptible
+from harness.interrupt import interruptible, results
 from harness.method import METHODS, Method, load_method
-
-# CPython can miss that a signal came just before a wait began, and hears of it after the wait.
-POLL_SECONDS = 0.25
 
 
 def prepare_methods(
@@ -31,11 +28,9 @@ def prepare_methods(
     """
     distinct = list({method.name: method for method in methods}.values())
     with ThreadPoolExecutor(max(1, len(distinct))) as pool:
-        made = [pool.submit(_prepare, method, say, stop) for method in distinct]
-        while wait(made, timeout=POLL_SECONDS).not_done:
-            pass
-    reasons = {method.name: one.result() for method, one in zip(distinct, made, strict=True)}
-    return {name: reason for name, reason in reasons.items() if reason is not None}
+        reasons = results([pool.submit(_prepare, method, say, stop) for method in distinct])
+    named = zip(distinct, reasons, strict=True)
+    return {method.name: reason for method, reason in named if reason is not None}
 
 
 def _prepare(method: Method, say: Callable[[str], None], stop: threading.Event) -> str | None:
