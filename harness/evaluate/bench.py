@@ -10,7 +10,7 @@ Covered: `Bench`, and `CpuBench`, where the machine is the device. Not covered: 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,8 @@ from harness.evaluate.side import Side, loaded
 from harness.evaluate.timing import StealClock
 from harness.suite import Arrays, NumpyTask, Task, Tolerance
 from harness.types import Workload
+
+Calls = Iterable[tuple[Workload, Sequence[Contents]]]
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,21 @@ class Bench(ABC):
         """Inputs with one element of every floating-point tensor changed: what a cache keyed on a
         sample or a checksum of the contents takes for the same."""
 
+    def to_verify(
+        self, workload: Workload, rng: np.random.Generator, calls: int
+    ) -> Sequence[Contents]:
+        """Inputs for `calls` calls, and for one more: near to the last one's."""
+        contents = [self.fresh(workload, rng) for _ in range(calls)]
+        return [*contents, self.near_duplicate(workload, contents[-1], rng)]
+
     @abstractmethod
     def expected(self, workload: Workload, contents: Contents) -> Mapping[str, Any]:
         """The reference's outputs for these inputs."""
+
+    def expecting(self, calls: Calls) -> AbstractContextManager[Calls]:
+        """Within it a worker is started that then makes these calls, in this order. The same calls;
+        what is expected of them may be computed meanwhile."""
+        return nullcontext(calls)
 
     @abstractmethod
     def compare(

@@ -151,7 +151,8 @@ class Session:
             with bench.start(entry.program, workloads, compiles=True) as side:
                 for workload in workloads:
                     seeds = 1 if workload in once else bench.correctness_seeds
-                    judge.verify(side, workload, rng, seeds)
+                    calls = bench.to_verify(workload, rng, seeds)
+                    judge.verify(side, workload, calls, rng)
                 bench.check_libraries(side)
                 entry.program = bench.sealed(entry.program, side) or entry.program
         except CandidateFailure as failure:

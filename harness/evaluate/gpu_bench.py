@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from harness.evaluate import gpu_lock
-from harness.evaluate.bench import Bench, Blocks, Watch
+from harness.evaluate.bench import Bench, Blocks, Calls, Watch
 from harness.evaluate.channel import ChannelError
 from harness.evaluate.check import Mismatch
 from harness.evaluate.clocks import check_batch_clocks, check_event_clocks, check_libraries
@@ -36,6 +36,7 @@ from harness.evaluate.gpu_check import compare_tensors, near_tensors
 from harness.evaluate.gpu_contents import SeedContents
 from harness.evaluate.gpu_gate import Gate, GpuGate, HostGate, JudgeClock
 from harness.evaluate.gpu_memory import GpuRing, PrivateInputs, layout
+from harness.evaluate.gpu_references import References
 from harness.evaluate.gpu_sharing import HostMemory, IpcMemory, slots_within
 from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.launcher import GpuUse, Limits, WarmParent
@@ -95,6 +96,7 @@ class GpuBench(Bench):
         whole = driver.memory_bytes if driver else _INTERPRETER_BYTES
         self._ring_bytes = int(settings.gpu_memory_share * whole)
         self._inputs = PrivateInputs(task, self._device, self._ring_bytes)
+        self._references = References(self._inputs, int(settings.gpu_expected_share * whole))
 
     def start(
         self,
@@ -154,15 +156,18 @@ class GpuBench(Bench):
 
     def forget(self) -> None:
         self._inputs.keep_only(None)
+        self._references.forget()
 
     def near_duplicate(
         self, workload: Workload, contents: Contents, rng: np.random.Generator
     ) -> SeedContents:
         return SeedContents(contents.seed, int(rng.integers(1 << _SEED_BITS)))
 
+    def expecting(self, calls: Calls) -> AbstractContextManager[Calls]:
+        return self._references.meanwhile(calls)
+
     def expected(self, workload: Workload, contents: Contents) -> Tensors:
-        with self._inputs.reading(workload, contents) as inputs:
-            return self.task.reference(workload, inputs)
+        return self._references.outputs(workload, contents)
 
     def compare(
         self, name: str, actual: Any, expected: Any, tolerance: Tolerance

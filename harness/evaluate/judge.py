@@ -26,7 +26,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.errors import InfraError
-from harness.evaluate.bench import Bench, Blocks
+from harness.evaluate.bench import Bench, Blocks, Calls
 from harness.evaluate.clocks import hold_to_floor
 from harness.evaluate.gathered import Timing, Verified
 from harness.evaluate.program import Call, CandidateFailure, Clocks, Contents, Program
@@ -45,7 +45,7 @@ from harness.evaluate.verdict import (
     slow_flag,
     wants_a_compiler,
 )
-from harness.evaluate.verification import check_block, check_call
+from harness.evaluate.verification import check_block, check_call, smallest
 from harness.suite import Task
 from harness.types import Passed, Stage, Status, Workload
 
@@ -148,19 +148,17 @@ class Judge:
     def _evaluate(self, candidate_id: str, program: Program, again: int = 0) -> Verdict:
         bench, search = self.bench, self.task.search
         started = time.perf_counter()
-        stage, workload = Stage.SMOKE, self.smallest(search)
+        stage, workload = Stage.SMOKE, smallest(self.task, search)
         rng = self.generator(candidate_id, f"search {again}" if again else "search")
+        verified: dict[Workload, list[Verified]] = {}
         try:
-            with bench.busy():
+            with bench.busy(), bench.expecting(self._to_verify(rng)) as calls:
                 side = bench.start(program, search, compiles=True)
             with side:
                 with bench.busy():
-                    verified = {workload: self.verify(side, workload, rng, calls=1)}
-                    stage = Stage.CORRECTNESS
-                    seeds = bench.correctness_seeds
-                    for workload in search:
-                        if seeds > 1 or workload not in verified:
-                            verified[workload] = self.verify(side, workload, rng, seeds)
+                    for workload, contents in calls:
+                        verified[workload] = self.verify(side, workload, contents, rng)
+                        stage = Stage.CORRECTNESS
                 sealed = bench.sealed(program, side)
                 stage, timing_started = Stage.TIMING, time.perf_counter()
                 if sealed is None:
@@ -181,23 +179,25 @@ class Judge:
         now = time.perf_counter()
         return self._passed(timings, now - started, now - timing_started)
 
-    def smallest(self, workloads: Sequence[Workload]) -> Workload:
-        """The workload with the fewest input bytes."""
-
-        def size(workload: Workload) -> int:
-            return sum(t.bytes(workload.axes) for t in self.task.signature.inputs)
-
-        return min(workloads, key=size)
+    def _to_verify(self, rng: np.random.Generator) -> Calls:
+        """One call of the smallest workload, then of each as many as are asked for."""
+        search, seeds = self.task.search, self.bench.correctness_seeds
+        first = smallest(self.task, search)
+        yield first, self.bench.to_verify(first, rng, 1)
+        for workload in search:
+            if seeds > 1 or workload != first:
+                yield workload, self.bench.to_verify(workload, rng, seeds)
 
     def verify(
-        self, side: Side, workload: Workload, rng: np.random.Generator, calls: int
+        self,
+        side: Side,
+        workload: Workload,
+        contents: Sequence[Contents],
+        rng: np.random.Generator,
     ) -> list[Verified]:
-        """Bind a workload and verify `calls` calls in full, and one more whose inputs differ from
-        the last one's in one element of each tensor. Returns those that can stand for timed calls,
+        """Bind a workload and verify calls in full. Returns those that can stand for timed calls,
         the last one at least, where a worker stays warm. Raises CandidateFailure."""
         side.bind(workload, self.bench.verification_slots)
-        contents = [self.bench.fresh(workload, rng) for _ in range(calls)]
-        contents.append(self.bench.near_duplicate(workload, contents[-1], rng))
         hosts: list[int] = []
         made: list[Verified] = []
         for start in range(0, len(contents), side.slots):

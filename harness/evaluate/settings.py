@@ -113,6 +113,9 @@ class EvaluatorSettings:
     both sides' rings, the private copies of their outputs and the judge's own work, the suite fits
     80 GB."""
 
+    gpu_expected_share: float = 0.12
+    """The same for outputs of the reference that are computed while a worker starts."""
+
     baseline_drift: float = 0.03
     """On a GPU a block is repeated if its baseline is off its own history by more than this (the
     geometric mean over its workloads)."""

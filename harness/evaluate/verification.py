@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.evaluate.bench import Bench
 from harness.evaluate.program import Call, CandidateFailure
+from harness.suite import Task
 from harness.types import Status, Workload
 
 
@@ -51,3 +52,8 @@ def check_call(bench: Bench, workload: Workload, call: Call) -> None:
         raise CandidateFailure(
             Status.INCORRECT_NUMERICAL, "tolerance", mismatch.message, mismatch.evidence
         )
+
+
+def smallest(task: Task, workloads: Sequence[Workload]) -> Workload:
+    """The workload with the fewest input bytes."""
+    return min(workloads, key=lambda w: sum(t.bytes(w.axes) for t in task.signature.inputs))
