@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from harness.evaluate.back_to_back import check_batch_clocks
 from harness.evaluate.channel import WorkerTimes
 from harness.evaluate.clocks import (
-    check_batch_clocks,
     check_event_clocks,
     check_floor,
     check_wake_clocks,
@@ -194,7 +194,8 @@ def test_calls_back_to_back_show_a_small_lie_about_single_ones() -> None:
         return Batch([Call(None, {}, clocks)] * 16, clocks)
 
     honest = check_batch_clocks(batch(72_000), 70.0, ON_A_GPU, SETTINGS)
-    assert honest == "16 calls back to back: 72.0 us each"
+    assert honest.text == "16 calls back to back: 72.0 us each"
+    assert honest.each_us == pytest.approx(72.0)
     with pytest.raises(CandidateFailure, match=r"were told to last 70\.0 us"):
         check_batch_clocks(batch(83_000), 70.0, ON_A_GPU, SETTINGS)
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from harness.types import Candidate, Confirmation, Evaluation, JsonObject, Language
 
-EVALUATOR_PROTOCOL = 4  # part of every cache key; bump when a verdict or a time could change
+EVALUATOR_PROTOCOL = 5  # part of every cache key; bump when a verdict or a time could change
 
 
 class Evaluator(Protocol):

@@ -161,6 +161,15 @@ class Bench(ABC):
     def check_clocks(self, timed: Timed) -> None:
         """Raise CandidateFailure if the clocks do not agree."""
 
+    def settle_clocks(
+        self, program: Program, timed: Timed, rng: np.random.Generator
+    ) -> Mapping[Workload, str]:
+        """The same for a search, whose worker has ended. Where the clocks are off by little, and
+        the bench can, calls back to back decide; what a reader may like to know of them, by
+        workload."""
+        self.check_clocks(timed)
+        return {}
+
     def check_confirmed(self, timed: Timed) -> None:
         """The same for a best that is confirmed, where a CPU's wall clock is the score anyway."""
         return None

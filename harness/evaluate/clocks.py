@@ -1,7 +1,7 @@
 """What is held against a candidate's times and its process; each check raises CandidateFailure.
 
-Covered: the two clocks, on a CPU and on a GPU; calls back to back; the roofline floor; loaded
-libraries. Not covered: outputs (verification.py).
+Covered: the two clocks, on a CPU and on a GPU; the roofline floor; loaded libraries.
+Not covered: calls back to back (back_to_back.py); outputs (verification.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.evaluate.libraries import foreign_libraries, kernel_libraries
-from harness.evaluate.program import Batch, CandidateFailure, Clocks, Contents, Timed
+from harness.evaluate.program import CandidateFailure, Clocks, Contents, Timed
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
 from harness.suite import Task
@@ -54,30 +54,41 @@ def check_wake_clocks(
 def check_event_clocks(
     timed: Timed, settings: EvaluatorSettings, *, confirmed: bool = False
 ) -> None:
+    """Raise the first of `clock_failures`, if there is one."""
+    for failure in clock_failures(timed, settings, confirmed=confirmed).values():
+        raise failure
+
+
+def clock_failures(
+    timed: Timed, settings: EvaluatorSettings, *, confirmed: bool = False
+) -> dict[Workload, CandidateFailure]:
     """The two clocks on a GPU: beyond its device time a call lasts as long as a baseline's call of
     that device time does (two changes of context, the way back; more for longer calls); what lasts
     longer was left out of the events: work on other streams, work after the call, or a worker's
     lie. And nothing was computed while the judge prepared the calls.
 
-    Rejects by the median, and by the lower quartile with less slack, so that a delayed wake-up of
-    some calls does not; of few calls by the one that was delayed least. Between the baseline's
-    workloads it interpolates, by the logarithm of the device time. Where memory is copied instead,
-    a call lasts longer by the size of its tensors: only the same workload's baseline is compared.
+    By the median, and by the lower quartile with less slack, so that a delayed wake-up of
+    some calls does not count; of few calls by the one that was delayed least. Between the
+    baseline's workloads it interpolates, by the logarithm of the device time. Where memory is
+    copied instead, a call lasts longer by the size of its tensors: only the same workload's
+    baseline is compared.
 
-    confirmed: the lower quartile has the median's slack. An honest program on several streams was
-    52 us off on a busy machine, half of it in waiting until all of them are idle; and calls back to
-    back see less than that (`check_batch_clocks`).
+    confirmed: the lower quartile has the median's slack. Honest programs on several streams were
+    52 and 58 us off, half of it in waiting until all of them are idle; calls back to back see less
+    than that (`back_to_back.py`).
     """
     baselines = [theirs for _, theirs in timed.values()]
+    failures: dict[Workload, CandidateFailure] = {}
     for workload, (candidate, baseline) in timed.items():
-        copied = statistics.median(_beyond_us(baseline)) > settings.gpu_contexts_us
+        copied = statistics.median(beyond_us(baseline)) > settings.gpu_contexts_us
         try:
             known = [baseline] if copied else baselines
             _check_told(candidate, known, settings, confirmed=confirmed)
             _check_idle_before(candidate, baseline, settings)
         except CandidateFailure as failure:
             failure.workload = workload.name
-            raise
+            failures[workload] = failure
+    return failures
 
 
 def _check_told(
@@ -93,11 +104,11 @@ def _check_told(
     tail = min(tails) if few else statistics.median(tails)
     cold = settings.gpu_cold_us if few else 0.0
     late = tail > settings.gpu_tail_us + cold
-    known = sorted((_told_us(calls), _beyond_us(calls)) for calls in baselines)
+    known = sorted((_told_us(calls), beyond_us(calls)) for calls in baselines)
     places = [np.log(max(place, 1.0)) for place, _ in known]
     at = np.log(max(told, 1.0))
     deviation = float(np.interp(at, places, [_deviation(usual) for _, usual in known]))
-    mine, share = _beyond_us(candidate), settings.gpu_clock_share * told
+    mine, share = beyond_us(candidate), settings.gpu_clock_share * told
     longer = max(0.0, told - known[-1][0])
     share += min(settings.gpu_long_us, settings.gpu_long_share * longer)
     low = 0.0 if few else 0.25
@@ -155,32 +166,9 @@ def _deviation(values: Sequence[float]) -> float:
     return 1.4826 * statistics.median(abs(value - middle) for value in values)
 
 
-def _beyond_us(calls: Sequence[Clocks]) -> list[float]:
+def beyond_us(calls: Sequence[Clocks]) -> list[float]:
     """How much longer each call lasted by the judge's clock than by the worker's."""
     return [(call.wall_ns - call.worker.call_ns) / 1e3 for call in calls]
-
-
-def check_batch_clocks(
-    batch: Batch, single_us: float, baseline: Sequence[Clocks], settings: EvaluatorSettings
-) -> str:
-    """Calls back to back in one request: an error of the two-clock test is divided by their number.
-
-    single_us: what a call was told to last. baseline: calls, for what the judge's clock adds.
-    Returns what to show.
-    """
-    calls = len(batch.calls)
-    beyond = statistics.median(_beyond_us(baseline))
-    each_us = (batch.clocks.wall_ns / 1e3 - beyond) / calls
-    slack_us = settings.batch_call_us + settings.gpu_clock_slack_us / calls
-    if each_us > (1 + settings.batch_slack) * single_us + slack_us:
-        raise CandidateFailure(
-            Status.REJECTED,
-            "two_clocks",
-            f"{calls} calls back to back last {each_us:.1f} us each by the judge's clock; single "
-            f"calls were told to last {single_us:.1f} us",
-            {"calls": calls, "each_us": each_us, "single_us": single_us},
-        )
-    return f"{calls} calls back to back: {each_us:.1f} us each"
 
 
 def hold_to_floor(

@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from harness.evaluate import gpu_lock
+from harness.evaluate.back_to_back import BackToBack, check_back_to_back
 from harness.evaluate.bench import Bench, Blocks, Calls, Watch
 from harness.evaluate.channel import ChannelError
 from harness.evaluate.check import Mismatch
-from harness.evaluate.clocks import check_batch_clocks, check_event_clocks, check_libraries
+from harness.evaluate.clocks import check_event_clocks, check_libraries, clock_failures
 from harness.evaluate.cuda_driver import CudaError, Driver
 from harness.evaluate.gpu_check import compare_tensors, near_tensors
 from harness.evaluate.gpu_contents import SeedContents
@@ -41,19 +42,10 @@ from harness.evaluate.gpu_sharing import HostMemory, IpcMemory, slots_within
 from harness.evaluate.inspected_side import InspectedSide
 from harness.evaluate.launcher import GpuUse, Limits, WarmParent
 from harness.evaluate.peaks import Peaks, floor_us
-from harness.evaluate.program import (
-    Batch,
-    CandidateFailure,
-    Contents,
-    Program,
-    Role,
-    Timed,
-    gpu_environment,
-)
+from harness.evaluate.program import Contents, Program, Role, Timed, gpu_environment
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side, loaded
 from harness.evaluate.threads import worker_environment
-from harness.evaluate.verification import check_call
 from harness.suite import Tolerance, TorchTask
 from harness.types import Workload
 
@@ -191,58 +183,35 @@ class GpuBench(Bench):
         if self._driver is not None:
             check_event_clocks(timed, self.settings, confirmed=True)
 
-    def check_back_to_back(
-        self,
-        program: Program,
-        timed: Timed,
-        rng: np.random.Generator,
+    def settle_clocks(
+        self, program: Program, timed: Timed, rng: np.random.Generator
     ) -> Mapping[Workload, str]:
         if self._driver is None:
+            return super().settle_clocks(program, timed, rng)
+        doubtful = clock_failures(timed, self.settings)
+        if not doubtful:
             return {}
-        told = {
-            w: statistics.median(c.worker.call_ns for c in mine) / 1e3
-            for w, (mine, _) in timed.items()
-        }
-        short = [w for w in timed if told[w] < self.settings.batch_longest_us]
-        most = self.settings.batch_workloads
-        if len(short) > most:
-            short = [short[int(n)] for n in rng.choice(len(short), most, replace=False)]
-        shown: dict[Workload, str] = {}
-        if not short:
-            return shown
-        with self.start(program, short) as side:
-            if side.has_plan:  # it knows the page table of one call at a time
-                return dict.fromkeys(short, "not timed back to back: has a plan")
-            for workload in short:
-                try:
-                    batch = self._batch(side, workload, rng)
-                    shown[workload] = "not timed back to back: cannot be queued"
-                    if batch is not None:
-                        shown[workload] = check_batch_clocks(
-                            batch, told[workload], timed[workload][1], self.settings
-                        )
-                except CandidateFailure as failure:
-                    failure.workload = workload.name
-                    raise
-        return shown
+        self.check_confirmed(timed)  # raises if one is off by more
+        looked_at = {workload: timed[workload] for workload in doubtful}
+        shown = self._back_to_back(program, looked_at, rng, most=len(doubtful))
+        for workload, failure in doubtful.items():
+            if workload not in shown or shown[workload].each_us is None:
+                raise failure
+        return {workload: found.text for workload, found in shown.items()}
 
-    def _batch(self, side: Side, workload: Workload, rng: np.random.Generator) -> Batch | None:
-        """A batch of calls, each verified in full; None if it cannot be queued."""
-        signature, settings = self.task.signature, self.settings
-        size = sum(t.bytes(workload.axes) for t in (*signature.inputs, *signature.outputs))
-        room = settings.batch_memory_share * self._driver.memory_bytes if self._driver else 0
-        calls = max(2, min(settings.batch_calls, int(room // size)))
-        side.bind(workload, calls)
-        calls = min(calls, side.slots)  # host memory has fewer
-        side.run_block([self.fresh(workload, rng) for _ in range(2)], rng)  # loads the kernels
-        while calls > 1:
-            batch = side.run_batch([self.fresh(workload, rng) for _ in range(calls)])
-            for call in batch.calls:
-                check_call(self, workload, call)
-            if batch.clocks.queued:
-                return batch
-            calls //= 2  # more launches than the driver's queue holds, or it waits for its work
-        return None
+    def check_back_to_back(
+        self, program: Program, timed: Timed, rng: np.random.Generator
+    ) -> Mapping[Workload, str]:
+        shown = self._back_to_back(program, timed, rng, most=self.settings.batch_workloads)
+        return {workload: found.text for workload, found in shown.items()}
+
+    def _back_to_back(
+        self, program: Program, timed: Timed, rng: np.random.Generator, most: int
+    ) -> Mapping[Workload, BackToBack]:
+        if self._driver is None:
+            return {}
+        room = int(self.settings.batch_memory_share * self._driver.memory_bytes)
+        return check_back_to_back(self, program, timed, rng, most=most, memory_bytes=room)
 
     @property
     def can_diagnose(self) -> bool:

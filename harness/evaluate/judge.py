@@ -166,6 +166,9 @@ class Judge:
             if sealed is not None:
                 with bench.start(sealed, search) as side:
                     timings = self._time_all(side, rng, {})
+            timed = {w: (t.candidate, t.baseline) for w, t in timings.items()}
+            for settled, flag in bench.settle_clocks(sealed or program, timed, rng).items():
+                timings[settled].flags.append(flag)
         except CandidateFailure as failure:
             failed_on = failure.workload or workload.name
             return Verdict(failed(failure, stage, failed_on), time.perf_counter() - started)
@@ -189,11 +192,7 @@ class Judge:
                 yield workload, self.bench.to_verify(workload, rng, seeds)
 
     def verify(
-        self,
-        side: Side,
-        workload: Workload,
-        contents: Sequence[Contents],
-        rng: np.random.Generator,
+        self, side: Side, workload: Workload, contents: Sequence[Contents], rng: np.random.Generator
     ) -> list[Verified]:
         """Bind a workload and verify calls in full. Returns those that can stand for timed calls,
         the last one at least, where a worker stays warm. Raises CandidateFailure."""
@@ -223,7 +222,6 @@ class Judge:
             except CandidateFailure as failure:
                 failure.workload = workload.name
                 raise
-        self.bench.check_clocks({w: (t.candidate, t.baseline) for w, t in timings.items()})
         self.bench.check_libraries(side)
         return timings
 

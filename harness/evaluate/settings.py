@@ -127,7 +127,8 @@ class EvaluatorSettings:
 
     gpu_clock_quartile_us: float = 40.0
     """The same for the lower quartile of the calls, which delays of a busy machine hardly move: it
-    sees a smaller lie, if that is told in most calls. Beyond it one standard deviation counts."""
+    sees a smaller lie, if that is told in most calls. Beyond it one standard deviation counts. In
+    search, calls back to back decide about what is between this and the median's."""
 
     gpu_clock_calls: int = 8
     """Of fewer calls than this, the one that was delayed least is held to both: on a machine busy
