@@ -8,13 +8,12 @@ import pytest
 
 from harness.evaluate import gpu_bench
 from harness.evaluate.back_to_back import BackToBack
-from harness.evaluate.channel import WorkerTimes
 from harness.evaluate.gpu_bench import GpuBench
-from harness.evaluate.peaks import Peaks
-from harness.evaluate.program import CandidateFailure, Clocks, Program, Timed
+from harness.evaluate.program import CandidateFailure, Program, Timed
 from harness.evaluate.settings import EvaluatorSettings
 from harness.types import Status, Workload
-from tests.test_gpu_bench import FakeDriver
+from tests.test_clocks import calls
+from tests.test_gpu_bench import FakeDriver, bench_of
 from tests.toy_gpu_suite import ScaleRows
 
 PROGRAM = Program("python", b"")
@@ -22,12 +21,7 @@ RNG = np.random.default_rng(0)
 SMALL, LARGE = ScaleRows.search[:2]
 
 
-def calls(beyond_us: float) -> list[Clocks]:
-    wall_ns = int((320 + 300 + beyond_us) * 1000)
-    return [Clocks(wall_ns, wall_ns, WorkerTimes(300_000))] * 10
-
-
-def timed(small_us: float, large_us: float = 0) -> Timed:
+def timed(small_us: int, large_us: int = 0) -> Timed:
     usual = calls(0)
     return {SMALL: (calls(small_us), usual), LARGE: (calls(large_us), usual)}
 
@@ -60,15 +54,7 @@ class Batches:
 
 @pytest.fixture
 def bench() -> GpuBench:
-    return GpuBench(
-        ScaleRows(),
-        parents={},
-        driver=FakeDriver(),  # type: ignore[arg-type]
-        peaks=Peaks(1.0, 1.0),
-        settings=EvaluatorSettings(),
-        threads=1,
-        sharing="host",
-    )
+    return bench_of(ScaleRows(), EvaluatorSettings(), FakeDriver())
 
 
 def settle(

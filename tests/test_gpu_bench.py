@@ -358,9 +358,17 @@ class Many(ScaleRows):
     final = tuple(Workload(f"w{n}", {"rows": 3, "n": 8 + n}) for n in range(17))
 
 
-def bench_of(task: ScaleRows, settings: EvaluatorSettings) -> GpuBench:
-    peaks = Peaks(1.0, 1.0)
-    return GpuBench(task, parents={}, driver=None, peaks=peaks, settings=settings, threads=1)
+def bench_of(
+    task: ScaleRows, settings: EvaluatorSettings, driver: FakeDriver | None = None
+) -> GpuBench:
+    return GpuBench(
+        task,
+        parents={},
+        driver=driver,  # type: ignore[arg-type]
+        peaks=Peaks(1.0, 1.0),
+        settings=settings,
+        threads=1,
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from toy_gpu_suite import ScaleRows
 
 from harness.evaluate.gpu_contents import SeedContents
 from harness.evaluate.gpu_memory import PrivateInputs
 from harness.evaluate.gpu_references import References
 from harness.types import Workload
+from tests.toy_gpu_suite import ScaleRows
 
 ROWS, OTHER = ScaleRows().search
 CALLS = [(ROWS, [SeedContents(1)]), (OTHER, [SeedContents(2), SeedContents(3)])]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.evaluate.bench import Bench
-from harness.evaluate.clocks import beyond_us
+from harness.evaluate.clocks import beyond_us, told_us
 from harness.evaluate.program import Batch, CandidateFailure, Clocks, Program, Timed
 from harness.evaluate.settings import EvaluatorSettings
 from harness.evaluate.side import Side
@@ -46,9 +46,7 @@ def check_back_to_back(
     timed: single calls. memory_bytes: for the tensors of one workload's calls.
     """
     settings = bench.settings
-    told = {
-        w: statistics.median(c.worker.call_ns for c in mine) / 1e3 for w, (mine, _) in timed.items()
-    }
+    told = {workload: told_us(mine) for workload, (mine, _) in timed.items()}
     short = [w for w in timed if told[w] < settings.batch_longest_us]
     if len(short) > most:
         short = [short[int(n)] for n in rng.choice(len(short), most, replace=False)]

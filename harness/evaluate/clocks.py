@@ -98,13 +98,13 @@ def _check_told(
     *,
     confirmed: bool,
 ) -> None:
-    told = _told_us(candidate)
+    told = told_us(candidate)
     tails = [c.worker.tail_ns / 1e3 for c in candidate]
     few = _few(candidate, settings)
     tail = min(tails) if few else statistics.median(tails)
     cold = settings.gpu_cold_us if few else 0.0
     late = tail > settings.gpu_tail_us + cold
-    known = sorted((_told_us(calls), beyond_us(calls)) for calls in baselines)
+    known = sorted((told_us(calls), beyond_us(calls)) for calls in baselines)
     places = [np.log(max(place, 1.0)) for place, _ in known]
     at = np.log(max(told, 1.0))
     deviation = float(np.interp(at, places, [_deviation(usual) for _, usual in known]))
@@ -156,7 +156,8 @@ def _few(calls: Sequence[Clocks], settings: EvaluatorSettings) -> bool:
     return len(calls) < settings.gpu_clock_calls
 
 
-def _told_us(calls: Sequence[Clocks]) -> float:
+def told_us(calls: Sequence[Clocks]) -> float:
+    """How long a call lasts by the worker's clock."""
     return statistics.median(call.worker.call_ns for call in calls) / 1e3
 
 

@@ -152,7 +152,7 @@ class Judge:
         rng = self.generator(candidate_id, f"search {again}" if again else "search")
         verified: dict[Workload, list[Verified]] = {}
         try:
-            with bench.busy(), bench.expecting(self._to_verify(rng)) as calls:
+            with bench.busy(), bench.expecting(self._to_verify(workload, rng)) as calls:
                 side = bench.start(program, search, compiles=True)
             with side:
                 with bench.busy():
@@ -182,12 +182,11 @@ class Judge:
         now = time.perf_counter()
         return self._passed(timings, now - started, now - timing_started)
 
-    def _to_verify(self, rng: np.random.Generator) -> Calls:
-        """One call of the smallest workload, then of each as many as are asked for."""
-        search, seeds = self.task.search, self.bench.correctness_seeds
-        first = smallest(self.task, search)
+    def _to_verify(self, first: Workload, rng: np.random.Generator) -> Calls:
+        """One call of the first workload, then of each as many as are asked for."""
+        seeds = self.bench.correctness_seeds
         yield first, self.bench.to_verify(first, rng, 1)
-        for workload in search:
+        for workload in self.task.search:
             if seeds > 1 or workload != first:
                 yield workload, self.bench.to_verify(workload, rng, seeds)
 
