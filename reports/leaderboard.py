@@ -136,7 +136,7 @@ def _measured(record: Leaderboard) -> Table:
     names = {_baseline(e.specified) for e in record.entries if e.specified is not None}
     return Table(
         "leaderboard",
-        f"{record.title}: {len(record.entries)} submissions",
+        f"{record.title}: {len(record.entries)} submission{'s' * (len(record.entries) != 1)}",
         "Scored: fresh. Geometric mean over the final workloads of the median device time; fresh: "
         "all inputs refilled and new containers before every call; reused: contents written once, "
         "the same containers in every call, a diagnostic that is never scored. Speedup over "
@@ -210,9 +210,10 @@ def _workloads(record: Leaderboard) -> Table:
         "Times by workload",
         "Medians in microseconds. The floor is what the device's peaks allow for the work that "
         "these inputs require; nothing can be faster. Host: until the submission's function had "
-        "returned. Hot (back to back, warm L2 cache), CUDA graph (captured, replayed) and kernels "
-        "(by CUPTI; a library's by their names: cuBLAS, cuDNN, CUTLASS, torch's own) are told by "
-        "the submission's own process.",
+        "returned. Hot (back to back, warm L2 cache), CUDA graph (captured, replayed; in both a "
+        "device may reach its power limit, which lowers its clocks) and kernels (by CUPTI; a "
+        "library's by their names: cuBLAS, cuDNN, CUTLASS, torch's own) are told by the "
+        "submission's own process.",
         (
             Column("submission", "Submission"),
             Column("workload", "Workload"),

@@ -44,8 +44,9 @@ def device_table(comparison: Comparison, results: Results) -> Table:
         "metadata alone, before the call, outside the score; with plan inside, the speedup is "
         "(baseline + its plan) / (latency + plan). The last five come from the program's own "
         "process, of a task's best program only, and are shown as its word: hot is back to back "
-        "with a warm L2 cache, CUDA graph is the same from a captured graph, kernels are by CUPTI; "
-        "a kernel counts as a library's by its name (cuBLAS, cuDNN, CUTLASS, torch's own).",
+        "with a warm L2 cache, CUDA graph is the same from a captured graph (in both a device may "
+        "reach its power limit, which lowers its clocks), kernels are by CUPTI; a kernel counts as "
+        "a library's by its name (cuBLAS, cuDNN, CUTLASS, torch's own).",
         (
             Column("task", "Task"),
             Column("arm", "Arm"),
