@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing, LogError, UsageError
@@ -65,18 +65,19 @@ def write_text(path: Path, text: str) -> None:
     """Write the whole file or nothing, also when the process dies. Raises EnvironmentMissing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-                os.fchmod(file.fileno(), 0o644)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with (
+            tempfile.NamedTemporaryFile(
+                "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+            ) as file,
+            ExitStack() as undo,
+        ):
+            undo.callback(os.unlink, file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
+            os.replace(file.name, path)
+            undo.pop_all()
     except OSError as error:
         raise EnvironmentMissing(
             f"Cannot write {path}: {error.strerror}. Free space there or allow writing; then "

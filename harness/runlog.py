@@ -29,7 +29,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -90,11 +90,11 @@ class RunLog:
         with _explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         lock = _take_lock(folder)
-        try:
-            return cls(folder, lock)
-        except BaseException:
-            os.close(lock)
-            raise
+        with ExitStack() as undo:
+            undo.callback(os.close, lock)
+            log = cls(folder, lock)
+            undo.pop_all()
+        return log
 
     @classmethod
     def read(cls, folder: Path) -> RunLog:
@@ -369,13 +369,12 @@ def _take_lock(folder: Path) -> int:
             f"{folder} is being written by process {holder}. Wait until it ends, or stop it and "
             "try again."
         ) from error
-    try:
+    with ExitStack() as undo:
+        undo.callback(os.close, lock)
         with _explained(folder):
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except BaseException:
-        os.close(lock)
-        raise
+        undo.pop_all()
     return lock
 
 

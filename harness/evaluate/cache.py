@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
@@ -106,14 +107,15 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write the whole file or nothing; makes its folder. Raises EnvironmentMissing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with (
+            tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file,
+            ExitStack() as undo,
+        ):
+            undo.callback(os.unlink, file.name)
+            file.write(data)
+            file.flush()
+            os.replace(file.name, path)
+            undo.pop_all()
     except OSError as error:
         raise EnvironmentMissing(
             f"Cannot write {path} of the evaluation cache: {error.strerror}. Free some space, or "

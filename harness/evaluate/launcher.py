@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -219,7 +220,10 @@ class WarmParent:
                 )
         requests, replies = os.pipe(), os.pipe()  # (reading, writing)
         channel = Channel(replies[0], requests[1])
-        try:
+        with ExitStack() as undo, ExitStack() as passed_on:
+            undo.callback(channel.close)
+            passed_on.callback(os.close, replies[1])
+            passed_on.callback(os.close, requests[0])
             supervision = self._start(
                 None,
                 Sandbox(
@@ -236,12 +240,7 @@ class WarmParent:
                 [requests[0], replies[1], *descriptors],
                 gpu,
             )
-        except BaseException:
-            channel.close()
-            raise
-        finally:
-            os.close(requests[0])
-            os.close(replies[1])
+            undo.pop_all()
         return WorkerProcess(supervision, channel)
 
     def run_command(
@@ -301,7 +300,8 @@ class WarmParent:
             "environment": dict(environment),
         }
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
+        with theirs, ExitStack() as undo:
+            undo.callback(ours.close)
             with self._lock:
                 self._wait()
                 try:
@@ -315,11 +315,7 @@ class WarmParent:
                 answer = self._receive(ANSWER_SECONDS)
             if answer.get("ok") is not True:
                 raise InfraError(f"The warm parent could not start it: {answer.get('message')}.")
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+            undo.pop_all()
         return Supervision(ours)
 
     def _receive(self, seconds: float) -> JsonObject:

@@ -18,7 +18,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.errors import EnvironmentMissing
@@ -45,14 +45,12 @@ def open_lock(name: str) -> int:
 def _acquire(mode: int) -> int:
     """Take the room in `mode` behind the turnstile; the open descriptor holds it."""
     turnstile, room = open_lock("turnstile"), open_lock("room")
-    try:
+    with ExitStack() as undo, ExitStack() as passed:
+        undo.callback(os.close, room)
+        passed.callback(os.close, turnstile)
         fcntl.flock(turnstile, fcntl.LOCK_EX)
         fcntl.flock(room, mode)
-    except BaseException:
-        os.close(room)
-        raise
-    finally:
-        os.close(turnstile)
+        undo.pop_all()
     return room
 
 

@@ -112,14 +112,13 @@ class WorkerProcess:
         self.channel = channel
         self._supervision = supervision
         self._closed = False
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(supervision.close)
+            undo.callback(channel.close)
             event = supervision.wait_for("started", ANSWER_SECONDS)
             if event is None:
                 raise InfraError(f"A worker was not ready within {ANSWER_SECONDS:g} s.")
-        except BaseException:
-            self.channel.close()
-            supervision.close()
-            raise
+            undo.pop_all()
         self.pid = int(event["pid"])
         self._program = _program_below(self.pid)
 

@@ -180,11 +180,11 @@ class EvaluatorSettings:
     batch_call_us: float = 3.0
     batch_longest_us: float = 3000.0
     batch_workloads: int = 8
-    """Calls back to back on distinct inputs, timed as one, of a best that is confirmed (as many as
-    fit this share of the device): an error of the two-clock test is divided by so many. A call may
-    last so much longer than a single one, and so many microseconds more. Longer calls are left
-    out: the two clocks tell them apart well enough. Of more workloads than so many, as many are
-    drawn."""
+    """Calls back to back on distinct inputs, timed as one (as many as fit this share of the
+    device): an error of the two-clock test is divided by so many. A call may last so much longer
+    than a single one, and so many microseconds more. Longer calls are left out: the two clocks tell
+    them apart well enough. Of more workloads of a best that is confirmed than so many, as many are
+    drawn; a search looks at all whose clocks are off by little."""
 
     max_steal: float = 0.01
     steal_repeats: int = 3

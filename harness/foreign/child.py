@@ -117,25 +117,22 @@ class Child:
         self._group = 0
         status, theirs = os.pipe()
         words, mouth = os.pipe()
-        try:
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as passed_on:
+            undo.callback(self._file.close)
+            undo.callback(os.close, words)
+            undo.callback(os.close, status)
+            passed_on.callback(os.close, mouth)
+            passed_on.callback(os.close, theirs)
             self._keeper = _start_keeper(command, folder, environment, theirs, mouth)
-        except BaseException:
-            os.close(status)
-            os.close(words)
-            self._file.close()
-            raise
-        finally:
-            os.close(theirs)
-            os.close(mouth)
+            undo.pop_all()
         assert self._keeper.stdin is not None
         self._status: BinaryIO = os.fdopen(status, "rb")
         self._listener = threading.Thread(target=self._listen, args=(words,), name="program-output")
         self._listener.start()
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
             self._group = self._started(command)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
         PROGRAMS.add(self._group)
         self._watcher = threading.Thread(target=self._watch, name="program-end")
         self._watcher.start()
